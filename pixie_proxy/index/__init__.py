@@ -1,0 +1,39 @@
+"""The index: everything that is looked up, in one database. Here is the contract; `sqlite` keeps it.
+
+`tests/index/test_contract.py` is the specification. A *work* is a plain function over a `Tx` without side effects
+(it may run twice); the queries by subject in this package are the only places with SQL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, TypeVar
+
+T = TypeVar("T")
+Row = Mapping[str, Any]
+
+
+class Tx(Protocol):
+    """One transaction. Values go in as `:name` parameters only."""
+
+    def all(self, sql: str, **params: object) -> list[Row]:
+        """Return every row."""
+
+    def one(self, sql: str, **params: object) -> Row | None:
+        """Return the first row, or None."""
+
+    def run(self, sql: str, **params: object) -> int:
+        """Execute and return the number of rows touched."""
+
+
+class Index(Protocol):
+    """A database that runs works as transactions. Raises `IndexUnavailable` when it can't."""
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` as one transaction and return its result once that is durable; roll back if it raises."""
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` on a reading connection: one consistent snapshot, no writes."""
+
+    async def close(self) -> None:
+        """Finish what was accepted, then close."""

@@ -1,0 +1,211 @@
+"""The data classes that rooms hand each other, and the ids that name them.
+
+Times are aware UTC datetimes at the edges and integer microseconds since the epoch (`…_us`) in the index; money is
+always integer micros (US dollars × 10⁶).
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any, Generic, Literal, TypeVar
+
+import uuid_utils
+
+IdKind = Literal["img", "req", "key", "usr", "shr"]
+Role = Literal["admin", "member", "viewer"]
+Kind = Literal["generation", "edit", "variation"]
+Visibility = Literal["private", "team", "public"]
+State = Literal["admitted", "sent", "done", "failed", "unknown"]
+
+ROLES: tuple[Role, ...] = ("admin", "member", "viewer")
+VISIBILITIES: tuple[Visibility, ...] = ("private", "team", "public")
+KINDS: tuple[Kind, ...] = ("generation", "edit", "variation")
+
+T = TypeVar("T")
+
+_ALPHABET = "0123456789abcdefghijklmnopqrstuv"
+_ID = re.compile(r"(img|req|key|usr|shr)_[0-9a-v]{26}")
+
+
+def base32hex(number: int, characters: int) -> str:
+    """Write a number in lower-case base32hex, most significant digit first, so that text sorts as the number does."""
+    return "".join([_ALPHABET[number >> shift & 31] for shift in range(5 * characters - 5, -1, -5)])
+
+
+def new_id(kind: IdKind) -> str:
+    """Make an id that sorts by its time of making: the kind, then the 128 bits of a UUIDv7, left-aligned in 130."""
+    return f"{kind}_{base32hex(uuid_utils.uuid7().int << 2, 26)}"
+
+
+def is_id(text: str, kind: IdKind) -> bool:
+    """Tell whether `text` is a well-formed id of this kind; nothing else may reach a path or a query."""
+    return _ID.fullmatch(text) is not None and text.startswith(kind)
+
+
+def id_time_us(identifier: str) -> int:
+    """Read the time of making out of an id, in µs since the epoch (a UUIDv7 keeps milliseconds)."""
+    return (int(identifier[4:14], 32) >> 2) * 1000
+
+
+def id_floor(kind: IdKind, at_us: int) -> str:
+    """Give the smallest id of its kind that could be made at or after `at_us`: the half-open bound of a time filter."""
+    milliseconds = max(0, -(-at_us // 1000))
+    return f"{kind}_{base32hex(milliseconds << 82, 26)}"
+
+
+def id_day(identifier: str) -> date:
+    """Give the UTC day of an id, which is the folder that its images live in."""
+    return to_datetime(id_time_us(identifier)).date()
+
+
+def to_datetime(at_us: int) -> datetime:
+    """Turn µs since the epoch into an aware UTC datetime."""
+    return datetime.fromtimestamp(at_us / 1_000_000, UTC)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Ceilings of one user; None means no limit. Money is USD as the operator writes it."""
+
+    requests_per_minute: int | None = None
+    images_per_minute: int | None = None
+    concurrent_requests: int | None = None
+    usd_per_day: float | None = None
+    usd_per_month: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """A person who may use the proxy. `key_id` is the key that this caller showed; None inside the house."""
+
+    id: str
+    name: str
+    role: Role
+    limits: Limits = field(default_factory=Limits)
+    disabled: bool = False
+    key_id: str | None = None
+
+    @property
+    def is_admin(self) -> bool:
+        """Whether this user sees and may change everything."""
+        return self.role == "admin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Usage:
+    """Tokens of one answer by kind, as the upstream reported them."""
+
+    text_in: int = 0
+    image_in: int = 0
+    text_out: int = 0
+    image_out: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredImage:
+    """One image of a call as it lies on disk: what the manifest and the index say of its bytes."""
+
+    id: str
+    position: int
+    file: str
+    mime: str
+    size_bytes: int
+    sha256: str
+    width: int | None
+    height: int | None
+    revised_prompt: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRecord:
+    """One stored picture as the index knows it, with what its request knows. `ref` is its address in storage."""
+
+    id: str
+    request_id: str
+    position: int
+    owner_id: str
+    owner_name: str
+    ref: str
+    mime: str
+    size_bytes: int
+    width: int | None
+    height: int | None
+    sha256: str
+    revised_prompt: str | None
+    visibility: Visibility
+    link_epoch: int
+    created_us: int
+    deleted_us: int | None
+    kind: Kind
+    model: str
+    prompt: str | None
+    params: dict[str, Any]
+    cost_micros: int | None
+    siblings: int
+    """How many images the request made: a picture's cost is its share of the call's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page(Generic[T]):
+    """One page of a list; `has_more` tells whether the same walk goes on."""
+
+    items: list[T]
+    has_more: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallRecord:
+    """A ledger row at its start: one paid request, admitted and about to be sent. `process` owns its spool folder."""
+
+    id: str
+    user_id: str
+    key_id: str | None
+    kind: Kind
+    requested_model: str | None
+    model: str
+    prompt: str | None
+    params: dict[str, Any]
+    images_asked: int
+    is_stream: bool
+    fingerprint: str
+    idempotency_key: str | None
+    hold_micros: int
+    process: str
+    created_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settlement:
+    """How a ledger row ends. `usage` is the upstream's own object; `flags` are short words such as `not_kept`."""
+
+    request_id: str
+    state: State
+    settled_us: int
+    cost_micros: int
+    is_delivered: bool
+    usage: dict[str, Any] | None = None
+    skeleton: bytes | None = None
+    error: str | None = None
+    upstream_request_id: str | None = None
+    flags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Account:
+    """What one subject (a user, later a key or the team) has taken. Money in micros.
+
+    `…_tat_us` are the limiter's theoretical arrival times (GCRA): the bucket is full when they lie in the past.
+    """
+
+    subject: str
+    requests_tat_us: int = 0
+    images_tat_us: int = 0
+    in_flight: int = 0
+    day: str = ""
+    spent_day_micros: int = 0
+    month: str = ""
+    spent_month_micros: int = 0
+    spent_life_micros: int = 0
+    held_micros: int = 0
