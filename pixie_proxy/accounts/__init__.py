@@ -1,0 +1,1 @@
+"""Accounts: who people are, and the keys that say so."""

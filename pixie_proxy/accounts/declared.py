@@ -1,0 +1,103 @@
+"""Users that the settings declare, and the admin of the first start."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pixie_proxy.accounts.keys import digest, new_key, shown_prefix
+from pixie_proxy.config import DeclaredUser
+from pixie_proxy.index import Index, Tx, accounts
+from pixie_proxy.index.accounts import StoredKey, StoredUser
+from pixie_proxy.records import Role, new_id
+
+ADMIN_KEY_FILE = "admin.key"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FirstAdmin:
+    """The admin that a first start made. `path` holds the key, unless the operator brought one."""
+
+    name: str
+    path: Path | None
+
+
+async def sync_declared(index: Index, declared: Sequence[DeclaredUser]) -> None:
+    """Make the index agree with the settings: declared users win, those no longer declared are disabled."""
+    await index.write(lambda tx: _sync(tx, declared))
+
+
+async def make_first_admin(index: Index, data_dir: Path, brought_key: str | None) -> FirstAdmin | None:
+    """Make an `admin` where there is no user at all; its key goes to `<data_dir>/admin.key` unless one was brought."""
+    if await index.read(accounts.list_users):
+        return None
+    key = brought_key or new_key()
+    path = None
+    if not brought_key:
+        # The file first: an admin whose key nobody knows could not be made again.
+        path = data_dir / ADMIN_KEY_FILE
+        _write_secret(path, key + "\n")
+    await index.write(lambda tx: add_user_with_key(tx, "admin", "admin", {}, key, key_name="first start"))
+    return FirstAdmin(name="admin", path=path)
+
+
+def add_user_with_key(
+    tx: Tx, name: str, role: Role, limits: dict[str, Any], key: str, *, key_name: str
+) -> StoredUser | None:
+    """Add a user with a first key; None if the name is taken."""
+    now_us = time.time_ns() // 1000
+    user = StoredUser(id=new_id("usr"), name=name, role=role, created_us=now_us, limits=limits)
+    if not accounts.add_user(tx, user):
+        return None
+    accounts.add_key(
+        tx,
+        StoredKey(
+            id=new_id("key"),
+            user_id=user.id,
+            digest=digest(key),
+            prefix=shown_prefix(key),
+            name=key_name,
+            created_us=now_us,
+        ),
+    )
+    return user
+
+
+def _sync(tx: Tx, declared: Sequence[DeclaredUser]) -> None:
+    now_us = time.time_ns() // 1000
+    digests: list[str] = []
+    for person in declared:
+        limits = person.limits.model_dump(exclude_unset=True) if person.limits else {}
+        user = accounts.put_declared_user(
+            tx, StoredUser(id=new_id("usr"), name=person.name, role=person.role, created_us=now_us, limits=limits)
+        )
+        key = person.key.get_secret_value() if person.key else None
+        digests.append(digest(key) if key else person.key_sha256 or "")
+        accounts.put_declared_key(
+            tx,
+            StoredKey(
+                id=new_id("key"),
+                user_id=user.id,
+                digest=digests[-1],
+                prefix=shown_prefix(key) if key else "",
+                name="declared",
+                created_us=now_us,
+                is_declared=True,
+            ),
+        )
+    accounts.revoke_undeclared(tx, digests, now_us)
+    accounts.disable_undeclared(tx, [person.name for person in declared])
+
+
+def _write_secret(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, from its first moment on."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "w") as file:
+        os.fchmod(descriptor, 0o600)
+        file.write(text)
+        file.flush()
+        os.fsync(descriptor)

@@ -1,0 +1,1 @@
+"""Admission: whether a call may run, decided before it costs anything, in one transaction."""

@@ -1,0 +1,61 @@
+"""Token buckets as one number: the generic cell rate algorithm (GCRA, ITU-T I.371).
+
+A bucket of L tokens that refills at L a minute is kept as its *theoretical arrival time* (TAT): the moment at which it
+is full again. Taking n moves it n intervals into the future; it may not lie more than a minute ahead.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+WINDOW_US = 60_000_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Taken:
+    """What taking from a bucket gave. Where `wait_us` > 0 nothing may be taken before that long."""
+
+    tat_us: int
+    limit: int
+    remaining: int
+    reset_us: int
+    wait_us: int
+
+
+def take(tat_us: int, now_us: int, limit: int, count: int) -> Taken:
+    """Take `count` of `limit` a minute at `now_us`, from a bucket that is full again at `tat_us`.
+
+    A clock that was set back must not lock anybody out: a TAT is never believed beyond one window.
+    """
+    interval_us = WINDOW_US / limit
+    start_us = min(max(tat_us, now_us), now_us + WINDOW_US)
+    after_us = start_us + round(count * interval_us)
+    wait_us = after_us - now_us - WINDOW_US
+    if wait_us > 0:
+        return Taken(
+            tat_us=start_us,
+            limit=limit,
+            remaining=_remaining(start_us, now_us, interval_us),
+            reset_us=start_us - now_us,
+            wait_us=wait_us,
+        )
+    return Taken(
+        tat_us=after_us,
+        limit=limit,
+        remaining=_remaining(after_us, now_us, interval_us),
+        reset_us=after_us - now_us,
+        wait_us=0,
+    )
+
+
+def _remaining(tat_us: int, now_us: int, interval_us: float) -> int:
+    return max(0, int((WINDOW_US - (tat_us - now_us)) / interval_us + 1e-6))
+
+
+def go_duration(microseconds: int) -> str:
+    """Write a duration as Go does (`6m0s`, `1.5s`, `20ms`), the form of OpenAI's `x-ratelimit-reset-*` headers."""
+    if microseconds < 1_000_000:
+        return f"{-(-microseconds // 1000)}ms"
+    minutes, rest = divmod(microseconds, 60_000_000)
+    seconds = f"{rest / 1_000_000:.3f}".rstrip("0").rstrip(".")
+    return f"{minutes}m{seconds}s" if minutes else f"{seconds}s"

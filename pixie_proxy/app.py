@@ -1,0 +1,172 @@
+"""Compose the proxy: what is opened in which order, closed in reverse, and wired to what."""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+
+from pixie_proxy import backends
+from pixie_proxy.accounts.declared import FirstAdmin, make_first_admin, sync_declared
+from pixie_proxy.accounts.directory import Directory
+from pixie_proxy.config import Settings
+from pixie_proxy.errors import ConfigError
+from pixie_proxy.gallery.library import Library
+from pixie_proxy.gallery.sharing import LinkSigner
+from pixie_proxy.generation import Generation
+from pixie_proxy.index import Index, settings as stored
+from pixie_proxy.pricing import load_prices
+from pixie_proxy.spool.area import Spool
+from pixie_proxy.spool.finish import Finisher
+from pixie_proxy.spool.recovery import recover
+from pixie_proxy.storage import SENTINEL, ObjectMissing, Storage
+from pixie_proxy.tasks import TaskKeeper
+from pixie_proxy.upstream.catalog import Catalog
+from pixie_proxy.upstream.fetch import ImageFetcher
+from pixie_proxy.web.context import CONTEXT, Context
+from pixie_proxy.web.edge import edge
+from pixie_proxy.web.routes import build
+
+log = logging.getLogger(__name__)
+
+WRITER_THREADS = 16
+"""Durable writes at once; each is mostly a wait for the disk."""
+
+
+def create_app(settings: Settings) -> web.Application:
+    """Wire the proxy; everything is opened when the application starts and closed in reverse when it stops."""
+    app = web.Application(middlewares=[edge], client_max_size=settings.uploads.max_json_mb * 1_000_000)
+    app.add_routes(build())
+
+    async def life(app: web.Application) -> AsyncIterator[None]:
+        async with open_context(settings) as context:
+            app[CONTEXT] = context
+            yield
+
+    app.cleanup_ctx.append(life)
+    return app
+
+
+@asynccontextmanager
+async def open_context(settings: Settings) -> AsyncIterator[Context]:
+    """Open everything that handlers work with. Raises ConfigError with the remedy."""
+    backends.prepare_data_dir(settings)
+    prices = load_prices({name: price.model_dump(exclude_none=True) for name, price in settings.models.prices.items()})
+    catalog = Catalog(settings.models, frozenset(prices.models()))
+    writers = ThreadPoolExecutor(WRITER_THREADS, thread_name_prefix="durable")
+    tasks = TaskKeeper()
+    async with _closing(writers, tasks):
+        storage = backends.open_storage(settings, writers)
+        upstream = backends.open_upstream(settings)
+        spool = Spool(settings.server.data_dir / "spool", writers)
+        index = await backends.open_index(settings)
+        try:
+            await _claim_storage(index, storage)
+            spool.open()
+            links = LinkSigner(await _link_secret(index), settings.link_base)
+            directory = await _open_directory(settings, index)
+            finisher = Finisher(index, storage)
+            generation = Generation(
+                settings=settings,
+                index=index,
+                spool=spool,
+                finisher=finisher,
+                upstream=upstream,
+                fetcher=ImageFetcher(settings.upstream.base_url),
+                catalog=catalog,
+                prices=prices,
+                links=links,
+                tasks=tasks,
+                threads=writers,
+            )
+            tasks.spawn(recover(spool, index, storage, finisher), "recovery")
+            yield Context(
+                settings=settings,
+                index=index,
+                directory=directory,
+                generation=generation,
+                library=Library(index, storage, spool, links),
+                catalog=catalog,
+                prices=prices,
+                spool=spool,
+            )
+            if left := len(tasks):
+                log.error("stopping with calls still running", extra={"calls": left})
+        finally:
+            await tasks.close()
+            await upstream.close()
+            await storage.close()
+            await index.close()
+            spool.close()
+
+
+@asynccontextmanager
+async def _closing(writers: ThreadPoolExecutor, tasks: TaskKeeper) -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await tasks.close()
+        writers.shutdown()
+
+
+async def _open_directory(settings: Settings, index: Index) -> Directory:
+    """Bring the users of settings and index together; make the admin of a first start."""
+    await sync_declared(index, settings.users)
+    admin = await make_first_admin(index, settings.server.data_dir, os.environ.get("PIXIE_ADMIN_KEY"))
+    if admin is not None:
+        _tell_first_admin(admin)
+    directory = Directory(index, settings.limits)
+    await directory.load()
+    return directory
+
+
+def _tell_first_admin(admin: FirstAdmin) -> None:
+    where = f"its key is in {admin.path}" if admin.path else "its key is PIXIE_ADMIN_KEY"
+    log.warning("first start: made the user 'admin'; %s", where)
+
+
+async def _link_secret(index: Index) -> bytes:
+    """Read the secret that signs links, made at the first start; all processes of an index share it."""
+    made = secrets.token_hex(32)
+    return bytes.fromhex(await index.write(lambda tx: stored.put_if_absent(tx, "link_secret", made)))
+
+
+async def _claim_storage(index: Index, storage: Storage) -> None:
+    """See that index and storage belong together. An unmounted folder must stop us, not empty the gallery."""
+    known = await index.read(lambda tx: stored.get(tx, "storage_id"))
+    found = await _sentinel(storage)
+    if known is None and found is None:
+        made = secrets.token_hex(16)
+        await storage.put(SENTINEL, made.encode() + b"\n")
+        await index.write(lambda tx: stored.put(tx, "storage_id", made))
+        log.warning("new storage: index and storage are both empty and belong together from now on")
+    elif found is None:
+        raise ConfigError(
+            [
+                f"storage: the index knows a storage, and this one has no {SENTINEL} file: is it mounted? "
+                "Nothing was changed"
+            ]
+        )
+    elif known is None:
+        raise ConfigError(
+            [
+                "storage: it holds images, and the index is empty: was the index lost? "
+                "Restore a backup of it, or give a new storage folder. Nothing was changed"
+            ]
+        )
+    elif known != found:
+        raise ConfigError(["storage: this is another storage than the one the index knows. Nothing was changed"])
+
+
+async def _sentinel(storage: Storage) -> str | None:
+    try:
+        return b"".join([piece async for piece in storage.read(SENTINEL)]).decode().strip()
+    except ObjectMissing:
+        return None
+
+

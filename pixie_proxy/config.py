@@ -1,0 +1,402 @@
+"""Settings: read once, checked once, frozen, self-describing.
+
+Layers, later ones win: defaults, a YAML file, `PIXIE_SECTION__KEY` environment variables, command line flags. Every
+field's description feeds `config.example.yaml` and `docs/configuration.md`; tests compare them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
+
+import orjson
+import yaml
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from pixie_proxy.errors import ConfigError
+from pixie_proxy.records import Role, Visibility
+
+ENV_PREFIX = "PIXIE_"
+_REFERENCE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def _http_url(url: str) -> str:
+    """Accept an absolute http(s) URL without query; a trailing slash is dropped."""
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname or parts.query or parts.fragment:
+        message = "must be a URL such as https://images.example.org, without a query"
+        raise ValueError(message)
+    return url.rstrip("/")
+
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Positive = Annotated[int, Field(gt=0)]
+PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A group of settings. Unknown keys are errors, and an error never shows a value (it may be a secret)."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True, validate_default=True)
+
+
+class ServerSettings(Section):
+    """Where we listen and where our own data lives."""
+
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 = every interface")
+    port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 = any free one")
+    public_url: HttpUrl | None = Field(
+        None, description="The address people reach us at, such as https://images.example.org; links start with it"
+    )
+    data_dir: Path = Field(Path("data"), description="Folder for the index, the spool and (by default) the images")
+    drain_s: PositiveSeconds = Field(
+        900, description="After SIGTERM, how long running calls may take to end, in seconds"
+    )
+    trusted_proxies: list[str] = Field(
+        [], description="Addresses or networks whose X-Forwarded-For is believed, such as 10.0.0.0/8"
+    )
+    require_existing: bool = Field(
+        default=False, description="Refuse to start on an empty data directory (a volume that was not mounted)"
+    )
+
+
+class UpstreamSettings(Section):
+    """The server behind us, and the operator's key for it."""
+
+    base_url: HttpUrl = Field("https://api.openai.com/v1", description="Where calls are relayed to")
+    api_key: SecretStr | None = Field(
+        SecretStr("${OPENAI_API_KEY}"), description="The operator's own key; never leaves for anywhere else"
+    )
+    organization: str | None = Field(None, description="Sent as OpenAI-Organization")
+    project: str | None = Field(None, description="Sent as OpenAI-Project")
+    connect_timeout_s: PositiveSeconds = Field(10, description="Longest wait for a connection, in seconds")
+    idle_timeout_s: PositiveSeconds = Field(
+        900, description="Longest silence of the upstream during a call, in seconds"
+    )
+    max_retries: int = Field(
+        2, ge=0, le=10, description="How often a call is sent again when the upstream surely did not take it"
+    )
+    proxy_url: HttpUrl | None = Field(None, description="HTTP proxy for calls to the upstream")
+
+
+class Price(Section):
+    """What a model costs: flat for an image, or USD per million tokens of each kind."""
+
+    usd_per_image: Usd | None = Field(None, description="Flat price of one image in USD")
+    text_in: Usd | None = Field(None, description="USD per million text tokens in")
+    image_in: Usd | None = Field(None, description="USD per million image tokens in")
+    image_out: Usd | None = Field(None, description="USD per million image tokens out")
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        """Take a flat price or the three token prices, not a mixture."""
+        tokens = [price is not None for price in (self.text_in, self.image_in, self.image_out)]
+        if any(tokens) if self.usd_per_image is not None else not all(tokens):
+            message = "give usd_per_image, or all of text_in, image_in and image_out"
+            raise ValueError(message)
+        return self
+
+
+class ModelSettings(Section):
+    """Which models people may use, under which names and prices."""
+
+    default: str = Field("gpt-image-2", min_length=1, description="Used when a request names no model")
+    aliases: dict[str, str] = Field(
+        {}, description='Other names for models, such as {"dall-e-3": "gpt-image-2"}'
+    )
+    allow: list[str] = Field([], description="The only models that may be used; empty = all")
+    prices: dict[str, Price] = Field(
+        {}, description="Prices that go over the built-in ones: MODEL: {usd_per_image: 0.04}, or per million tokens"
+    )
+
+
+class S3Settings(Section):
+    """A bucket on AWS or any compatible server."""
+
+    bucket: str | None = Field(None, description="Bucket name")
+    prefix: str = Field("", description="Put in front of every object's name")
+    region: str = Field("us-east-1", description="Region of the bucket")
+    endpoint_url: HttpUrl | None = Field(None, description="Address of a compatible server; empty = AWS")
+    access_key_id: str | None = Field(None, description="Access key")
+    secret_access_key: SecretStr | None = Field(None, description="Secret key")
+
+
+class StorageSettings(Section):
+    """Where images are kept."""
+
+    kind: Literal["local", "s3"] = Field("local", description="local = a folder, s3 = a bucket")
+    path: Path | None = Field(None, description="Folder for kind local; empty = <data_dir>/storage")
+    s3: S3Settings = Field(S3Settings(), description="Settings for kind s3")
+
+
+class IndexSettings(Section):
+    """The database of users, requests and images."""
+
+    url: SecretStr | None = Field(
+        None, description="Empty = SQLite at <data_dir>/pixie.db; postgresql://… for several hosts"
+    )
+
+
+class LimitSettings(Section):
+    """Ceilings of each user, unless the user has its own; empty = no limit."""
+
+    requests_per_minute: Positive | None = Field(60, description="Requests a minute (token bucket)")
+    images_per_minute: Positive | None = Field(60, description="Images a minute; a request takes its n")
+    concurrent_requests: Positive | None = Field(32, description="Requests at once")
+    usd_per_day: Usd | None = Field(None, description="Spend in a calendar day, UTC, in USD")
+    usd_per_month: Usd | None = Field(None, description="Spend in a calendar month, UTC, in USD")
+
+
+class DeclaredUser(Section):
+    """A user written down in the settings; wins over the same name in the index."""
+
+    name: str = Field(min_length=1, max_length=64, description="Name, as lists show it")
+    key: SecretStr | None = Field(None, min_length=8, description="Key in clear (prefer a ${NAME} reference)")
+    key_sha256: str | None = Field(
+        None, pattern=r"^[0-9a-f]{64}$", description="SHA-256 of the key in hex, instead of the key itself"
+    )
+    role: Role = Field("member", description="admin, member or viewer (reads only)")
+    limits: LimitSettings | None = Field(None, description="Own limits; those left out are the general ones")
+
+    @model_validator(mode="after")
+    def _one_key(self) -> Self:
+        """Want exactly one way to know the user."""
+        if (self.key is None) == (self.key_sha256 is None):
+            message = "give either key or key_sha256"
+            raise ValueError(message)
+        return self
+
+
+class UploadSettings(Section):
+    """What a request may carry."""
+
+    max_file_mb: Positive = Field(50, description="Largest file of a form, in MB")
+    max_files: Positive = Field(16, description="Most input images of one request")
+    max_json_mb: Positive = Field(32, description="Largest JSON body, in MB")
+    allow_file_id: bool = Field(
+        default=False, description="Let users name files of the operator's account by file_id"
+    )
+
+
+class GallerySettings(Section):
+    """Who sees which images, and for how long they stay."""
+
+    visibility: Visibility = Field("team", description="Of new images: private, team or public")
+    add_url: bool | None = Field(
+        None, description="Add a link beside b64_json when response_format is absent; empty = on if public_url is set"
+    )
+    allow_public: bool = Field(default=False, description="Let anyone open public images at /public")
+    retention_days: Positive | None = Field(None, description="Delete images after so many days; empty = never")
+    trash_days: Positive = Field(30, description="How long deleted images can be restored, in days")
+    thumbnail_px: list[Annotated[int, Field(ge=16, le=2048)]] = Field(
+        [256, 512], min_length=1, description="Thumbnail sizes, longest edge in pixels"
+    )
+
+
+class Settings(Section):
+    """Everything an operator can set."""
+
+    server: ServerSettings = ServerSettings()
+    upstream: UpstreamSettings = UpstreamSettings()
+    models: ModelSettings = ModelSettings()
+    storage: StorageSettings = StorageSettings()
+    index: IndexSettings = IndexSettings()
+    users: list[DeclaredUser] = Field([], description="Users declared here, beside those of `pixie user add`")
+    limits: LimitSettings = LimitSettings()
+    uploads: UploadSettings = UploadSettings()
+    gallery: GallerySettings = GallerySettings()
+
+    @field_validator("users")
+    @classmethod
+    def _distinct_names(cls, users: list[DeclaredUser]) -> list[DeclaredUser]:
+        """Refuse two users of one name: which key counts would be chance."""
+        names = [user.name for user in users]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            message = f"declared twice: {', '.join(twice)}"
+            raise ValueError(message)
+        return users
+
+    @property
+    def storage_path(self) -> Path:
+        """The root of local storage."""
+        return self.storage.path or self.server.data_dir / "storage"
+
+    @property
+    def link_base(self) -> str:
+        """What links start with; never taken from a request, whose Host anyone can write."""
+        host = self.server.host if ":" not in self.server.host else f"[{self.server.host}]"
+        return self.server.public_url or f"http://{host}:{self.server.port}"
+
+
+def load_settings(
+    path: Path | None = None,
+    *,
+    environ: Mapping[str, str] | None = None,
+    flags: Mapping[str, object] | None = None,
+    looks_here: bool = True,
+) -> Settings:
+    """Read and check the settings; `flags` are `section.key` → value, None values are not given.
+
+    `looks_here`: without a file that was named, ./config.yaml is read where there is one.
+    Raises ConfigError with every problem at once, each led by its path.
+    """
+    environ = os.environ if environ is None else environ
+    problems: list[str] = []
+    layers = _read_file(_config_path(path, environ, looks_here=looks_here), problems)
+    _overlay_environment(layers, environ, problems)
+    for name, value in (flags or {}).items():
+        if value is not None:
+            _put(layers, name.split("."), value)
+    layers = _resolve(layers, "", environ, problems)
+    try:
+        settings = Settings.model_validate(layers)
+    except ValidationError as exc:
+        raise ConfigError(problems + [_describe(error) for error in exc.errors()]) from None
+    if problems:
+        raise ConfigError(problems)
+    return _with_default_key(settings, environ)
+
+
+def _config_path(path: Path | None, environ: Mapping[str, str], *, looks_here: bool) -> Path | None:
+    """Choose the file: the flag, else PIXIE_CONFIG, else ./config.yaml where there is one."""
+    if path is not None:
+        return path
+    if named := environ.get("PIXIE_CONFIG"):
+        return Path(named)
+    here = Path("config.yaml")
+    return here if looks_here and here.is_file() else None
+
+
+def _read_file(path: Path | None, problems: list[str]) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        problems.append(f"{path}: can't be read ({type(exc).__name__})")
+        return {}
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        problems.append(f"{path}: not valid YAML" + (f" at line {mark.line + 1}" if mark else ""))
+        return {}
+    if loaded is None:
+        return {}
+    if not isinstance(loaded, dict):
+        problems.append(f"{path}: must hold sections such as `server:`, not a {type(loaded).__name__}")
+        return {}
+    return {section: value for section, value in loaded.items() if value is not None}
+
+
+def _overlay_environment(layers: dict[str, Any], environ: Mapping[str, str], problems: list[str]) -> None:
+    """Put PIXIE_SECTION__KEY variables over the file. Names without `__` (Kubernetes' PIXIE_PORT) are not ours."""
+    for name, text in sorted(environ.items()):
+        if not name.startswith(ENV_PREFIX) or "__" not in name:
+            continue
+        path = name.removeprefix(ENV_PREFIX).lower().split("__")
+        kind = _kind_of(path)
+        if kind is None:
+            problems.append(f"{name}: unknown setting{_suggest('.'.join(path))}")
+        elif kind == "json":
+            try:
+                _put(layers, path, orjson.loads(text))
+            except orjson.JSONDecodeError:
+                problems.append(f"{name}: must be JSON, such as [] or {{}}")
+        else:
+            _put(layers, path, None if text in {"", "null"} else text)
+
+
+def _kind_of(path: list[str]) -> Literal["json", "text"] | None:
+    """Tell how a setting is written in the environment; None where there is no such setting."""
+    model: type[BaseModel] = Settings
+    for at, name in enumerate(path):
+        found = model.model_fields.get(name)
+        if found is None:
+            return None
+        annotation = found.annotation
+        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+            model = annotation
+            continue
+        if at + 1 < len(path):
+            return None
+        return "json" if getattr(annotation, "__origin__", None) in {list, dict} else "text"
+    return "json"
+
+
+def _put(layers: dict[str, Any], path: list[str], value: object) -> None:
+    *sections, last = path
+    for section in sections:
+        inner = layers.get(section)
+        layers[section] = inner = dict(inner) if isinstance(inner, dict) else {}
+        layers = inner
+    layers[last] = value
+
+
+def _resolve(value: Any, path: str, environ: Mapping[str, str], problems: list[str]) -> Any:  # noqa: ANN401 - YAML
+    """Replace `${NAME}` by the environment's value and `$$` by `$`, everywhere in a value."""
+    if isinstance(value, dict):
+        return {key: _resolve(item, f"{path}.{key}", environ, problems) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_resolve(item, f"{path}[{at}]", environ, problems) for at, item in enumerate(value)]
+    if not isinstance(value, str):
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        if match[1] is None:
+            return "$"
+        if match[1] not in environ:
+            problems.append(f"{path.lstrip('.')}: the environment variable {match[1]} is not set")
+        return environ.get(match[1], "")
+
+    return _REFERENCE.sub(replace, value)
+
+
+def _with_default_key(settings: Settings, environ: Mapping[str, str]) -> Settings:
+    """Fill the default `${OPENAI_API_KEY}`; an absent variable leaves no key, which only `serve` minds."""
+    default = UpstreamSettings.model_fields["api_key"].default
+    if settings.upstream.api_key != default:
+        return settings
+    found = environ.get("OPENAI_API_KEY")
+    upstream = settings.upstream.model_copy(update={"api_key": SecretStr(found) if found else None})
+    return settings.model_copy(update={"upstream": upstream})
+
+
+def _describe(error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+    """Turn one of pydantic's errors into a line that says where and what."""
+    where = ""
+    for step in error["loc"]:
+        where += f"[{step}]" if isinstance(step, int) else f".{step}" if where else str(step)
+    if error["type"] == "extra_forbidden":
+        return f"{where}: unknown setting{_suggest(where)}"
+    message = error["msg"].removeprefix("Value error, ")
+    return f"{where}: {message[0].lower()}{message[1:]}"
+
+
+def _suggest(where: str) -> str:
+    """Guess the setting that was meant, by its last name."""
+    name = re.sub(r"\[\d+\]", "", where).rsplit(".", 1)[-1]
+    near = difflib.get_close_matches(name, _all_names(Settings), n=1)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _all_names(model: type[BaseModel]) -> list[str]:
+    names: list[str] = []
+    for name, found in model.model_fields.items():
+        names.append(name)
+        if isinstance(found.annotation, type) and issubclass(found.annotation, BaseModel):
+            names.extend(_all_names(found.annotation))
+    return [*names, *DeclaredUser.model_fields] if model is Settings else names

@@ -1,0 +1,1 @@
+"""The gallery: what the team may see of the images that were kept."""

@@ -1,0 +1,265 @@
+"""Run works on a SQLite connection's own thread: what waits together is one hop and one commit.
+
+A commit costs an fsync, and a hop to a thread costs more than the SQL of a work. So a connection takes all that waits
+at once, a savepoint each, and nothing is answered before COMMIT. If SQLite gives the whole transaction up, each work
+runs again alone: that is why a work must have no side effects.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sqlite3
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, TypeVar
+
+import aiosqlite
+
+from pixie_proxy.errors import IndexUnavailable
+from pixie_proxy.index import Row, Tx
+from pixie_proxy.index.lock import LockTimeout
+
+T = TypeVar("T")
+Work = Callable[[Tx], Any]
+Outcome = tuple[Any, BaseException | None]
+
+ADVICE = {
+    sqlite3.SQLITE_BUSY: "The index is locked by another program. Try again in a few seconds.",
+    sqlite3.SQLITE_LOCKED: "The index is locked by another program. Try again in a few seconds.",
+    sqlite3.SQLITE_FULL: "The disk of the index is full. Try again when the admin has freed some room.",
+    sqlite3.SQLITE_READONLY: "The index is read-only. Try again when the admin has mended its permissions.",
+    sqlite3.SQLITE_PERM: "The index may not be opened. Try again when the admin has mended its permissions.",
+    sqlite3.SQLITE_CANTOPEN: "The index can't be opened. Try again when the admin has looked at its folder.",
+    sqlite3.SQLITE_IOERR: "The disk of the index fails. Try again when the admin has looked at the log.",
+    sqlite3.SQLITE_CORRUPT: "The index is damaged. The admin must restore a backup of it.",
+    sqlite3.SQLITE_NOTADB: "The index is no SQLite database. The admin must restore a backup of it.",
+    sqlite3.SQLITE_NOMEM: "The index has no memory left. Try again in a few seconds.",
+    sqlite3.SQLITE_PROTOCOL: "The index is locked by another program. Try again in a few seconds.",
+    sqlite3.SQLITE_INTERRUPT: "The index was interrupted. Try again in a few seconds.",
+}
+"""What a client reads when SQLite can't work; every other error is the work's own, or a fault of ours."""
+
+
+def unavailable(message: str, cause: BaseException | None = None) -> IndexUnavailable:
+    """Make the error that a client gets; the cause is for the log only."""
+    error = IndexUnavailable(message, headers={"retry-after": "5"})
+    error.__cause__ = cause
+    return error
+
+
+def translate(exc: BaseException) -> BaseException:
+    """Turn SQLite's trouble with its disk or its locks into `IndexUnavailable`; leave all else as it is."""
+    if isinstance(exc, LockTimeout):
+        return unavailable(ADVICE[sqlite3.SQLITE_BUSY], exc)
+    if isinstance(exc, sqlite3.Error):
+        advice = ADVICE.get(getattr(exc, "sqlite_errorcode", 0) & 0xFF)
+        return exc if advice is None else unavailable(advice, exc)
+    if isinstance(exc, StopIteration):  # asyncio refuses this one in a future
+        return RuntimeError("a work raised StopIteration")
+    return exc
+
+
+class SqliteTx:
+    """One transaction on one connection; its rows are `sqlite3.Row`."""
+
+    __slots__ = ("_execute",)
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        """Run statements on this connection."""
+        self._execute = connection.execute
+
+    def all(self, sql: str, **params: object) -> list[Row]:
+        """Return every row."""
+        return self._execute(sql, params).fetchall()
+
+    def one(self, sql: str, **params: object) -> Row | None:
+        """Return the first row, or None."""
+        cursor = self._execute(sql, params)
+        row: Row | None = cursor.fetchone()
+        cursor.close()  # a RETURNING that still runs would keep COMMIT from working
+        return row
+
+    def run(self, sql: str, **params: object) -> int:
+        """Execute and return the number of rows touched."""
+        return self._execute(sql, params).rowcount
+
+
+class BatchConnection(aiosqlite.Connection):
+    """One connection and its thread. A batch of works is one hop: everything here but `hop` runs on that thread."""
+
+    def __init__(
+        self,
+        connector: Callable[[], sqlite3.Connection],
+        begin: str,
+        hold: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """Open by `connector`, start transactions with `begin`, and hold `hold()` around each batch."""
+        super().__init__(connector, iter_chunk_size=64)
+        self._begin_sql = begin
+        self._hold = hold
+
+    async def open(self) -> None:
+        """Start the thread and connect; when that fails, leave no thread behind."""
+        try:
+            _ = await self
+        except BaseException:
+            await asyncio.to_thread(self._thread.join)
+            raise
+
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a connection to close."""
+        return self._connection is not None
+
+    async def hop(self, function: Callable[..., T], *args: object) -> T:
+        """Run a function on the connection's thread. Once asked it runs, whatever becomes of the asker."""
+        result: T = await self._execute(function, *args)  # type: ignore[no-untyped-call]
+        return result
+
+    def run(self, works: Sequence[Work]) -> list[Outcome]:
+        """Commit the works in one transaction and return the outcome of each.
+
+        Raises `IndexUnavailable` when nothing was begun, so nobody's work was tried.
+        """
+        try:
+            with self._hold():
+                self._begin()
+                if len(works) == 1:
+                    return [self._finish(works[0])]
+                outcomes = self._together(works)
+                return [self._alone(work) for work in works] if outcomes is None else outcomes
+        except LockTimeout as exc:
+            raise translate(exc) from exc
+
+    def _begin(self) -> None:
+        if self._conn.in_transaction:  # left by a failure that nobody foresaw
+            self._conn.execute("ROLLBACK")
+        try:
+            self._conn.execute(self._begin_sql)
+        except sqlite3.Error as exc:
+            raise self._failed(exc) from exc
+
+    def _together(self, works: Sequence[Work]) -> list[Outcome] | None:
+        """Run the works in the transaction that has begun; None if it is gone, and every work with it."""
+        execute = self._conn.execute
+        tx = SqliteTx(self._conn)
+        outcomes: list[Outcome] = []
+        try:
+            for work in works:
+                execute("SAVEPOINT work")
+                try:
+                    outcomes.append((work(tx), None))
+                except BaseException as exc:  # noqa: BLE001 - it goes to the one who asked
+                    if not self._conn.in_transaction:
+                        return None
+                    execute("ROLLBACK TO work")
+                    outcomes.append((None, translate(exc)))
+                execute("RELEASE work")
+            execute("COMMIT")
+        except sqlite3.Error:
+            self._roll_back()
+            return None
+        return outcomes
+
+    def _alone(self, work: Work) -> Outcome:
+        try:
+            self._begin()
+        except IndexUnavailable as exc:
+            return None, exc
+        return self._finish(work)
+
+    def _finish(self, work: Work) -> Outcome:
+        """Run one work in the transaction that has begun."""
+        try:
+            result = work(SqliteTx(self._conn))
+        except BaseException as exc:  # noqa: BLE001 - it goes to the one who asked
+            self._roll_back()
+            return None, translate(exc)
+        try:
+            self._conn.execute("COMMIT")
+        except sqlite3.IntegrityError as exc:  # a deferred constraint: the work's own fault
+            self._roll_back()
+            return None, exc
+        except sqlite3.Error as exc:
+            self._roll_back()
+            return None, self._failed(exc)
+        return result, None
+
+    def _roll_back(self) -> None:
+        if self._conn.in_transaction:
+            self._conn.execute("ROLLBACK")
+
+    @staticmethod
+    def _failed(exc: sqlite3.Error) -> IndexUnavailable:
+        error = translate(exc)
+        if isinstance(error, IndexUnavailable):
+            return error
+        return unavailable("The index can't be used. Try again in a few seconds.", exc)
+
+
+class Lane:
+    """Works that wait for a connection, first come first served; each hop takes up to `batch` of them."""
+
+    def __init__(self, connections: Sequence[BatchConnection], batch: int) -> None:
+        """Serve with these connections, each one hop at a time."""
+        self._idle = list(connections)
+        self._batch = batch
+        self._waiting: deque[tuple[Work, asyncio.Future[Any]]] = deque()
+        self._drains: set[asyncio.Task[None]] = set()
+        self._is_closed = False
+
+    def submit(self, work: Work) -> asyncio.Future[Any]:
+        """Accept a work; it runs even if nobody waits for its future any more."""
+        if self._is_closed:
+            raise unavailable("The index is closed because the proxy shuts down. Try again in a few seconds.")
+        loop = asyncio.get_running_loop()
+        future = loop.create_future()
+        self._waiting.append((work, future))
+        if self._idle:
+            # The task starts in the next round of the loop: all that is asked for in this one is in its first batch.
+            drain = loop.create_task(self._drain(self._idle.pop()), name="index lane")
+            self._drains.add(drain)
+            drain.add_done_callback(self._drains.discard)
+        return future
+
+    async def close(self) -> None:
+        """Accept nothing more and wait for what was accepted."""
+        self._is_closed = True
+        if self._drains:
+            await asyncio.wait(self._drains)
+
+    async def _drain(self, connection: BatchConnection) -> None:
+        try:
+            while self._waiting:
+                await self._serve(connection, [self._waiting.popleft() for _ in self._next()])
+        finally:
+            self._idle.append(connection)
+
+    def _next(self) -> range:
+        return range(min(self._batch, len(self._waiting)))
+
+    async def _serve(
+        self, connection: BatchConnection, batch: list[tuple[Work, asyncio.Future[Any]]]
+    ) -> None:
+        outcomes: list[Outcome]
+        try:
+            outcomes = await connection.hop(connection.run, [work for work, _ in batch])
+        except IndexUnavailable as exc:
+            # Who came while we waited for a lock would meet it too: nobody waits longer than the busy timeout.
+            batch += self._waiting
+            self._waiting.clear()
+            outcomes = [(None, unavailable(exc.message, exc.__cause__)) for _ in batch]
+        except asyncio.CancelledError:  # the loop is ending
+            for _, future in batch:
+                future.cancel()
+            raise
+        except Exception as exc:  # noqa: BLE001 - it goes to those who asked
+            outcomes = [(None, exc) for _ in batch]
+        for (_, future), (result, error) in zip(batch, outcomes, strict=True):
+            if future.done():  # its caller has left
+                continue
+            if error is None:
+                future.set_result(result)
+            else:
+                future.set_exception(error)

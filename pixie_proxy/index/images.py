@@ -1,0 +1,242 @@
+"""The queries for stored images: keep, find, and list them page by page under the visibility rule."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+from pixie_proxy.index import Row, Tx
+from pixie_proxy.records import VISIBILITIES, ImageRecord, Kind, Page, StoredImage, User, Visibility, id_floor
+
+_SELECT = (
+    "SELECT i.id, i.request_id, i.position, i.owner_id, u.name AS owner_name, i.ref, i.mime, i.size_bytes,"
+    " i.width, i.height, i.sha256, i.revised_prompt, i.visibility, i.link_epoch, i.created_us, i.deleted_us,"
+    " i.kind, i.model, r.prompt, r.params, r.cost_micros, i.siblings"
+    " FROM images i JOIN users u ON u.id = i.owner_id JOIN requests r ON r.id = i.request_id"
+)
+_OWN = "i.owner_id = :viewer"
+_SEEN: dict[Visibility, str] = {
+    "private": "i.visibility = 'private'",
+    "team": "i.visibility = 'team'",
+    "public": "i.visibility = 'public'",
+}
+
+
+def insert(
+    tx: Tx,
+    images: Sequence[StoredImage],
+    *,
+    request_id: str,
+    owner_id: str,
+    folder: str,
+    kind: Kind,
+    model: str,
+    visibility: Visibility,
+    created_us: int,
+    expires_us: int | None = None,
+    siblings: int | None = None,
+) -> int:
+    """Add the images of a call, which lie in `folder` of the storage; those that are there already stay as they are.
+
+    `siblings` is how many images the call made, if these are not all of them. Returns how many are new.
+    """
+    return sum(
+        tx.run(
+            "INSERT INTO images (id, request_id, position, owner_id, ref, mime, size_bytes, width, height, sha256,"
+            " revised_prompt, visibility, created_us, expires_us, kind, model, siblings)"
+            " VALUES (:id, :request_id, :position, :owner_id, :ref, :mime, :size_bytes, :width, :height, :sha256,"
+            " :revised_prompt, :visibility, :created_us, :expires_us, :kind, :model, :siblings)"
+            " ON CONFLICT DO NOTHING",
+            id=image.id,
+            request_id=request_id,
+            position=image.position,
+            owner_id=owner_id,
+            ref=f"{folder}/{image.file}",
+            mime=image.mime,
+            size_bytes=image.size_bytes,
+            width=image.width,
+            height=image.height,
+            sha256=image.sha256,
+            revised_prompt=image.revised_prompt,
+            visibility=visibility,
+            created_us=created_us,
+            expires_us=expires_us,
+            kind=kind,
+            model=model,
+            siblings=siblings or len(images),
+        )
+        for image in images
+    )
+
+
+def get(tx: Tx, image_id: str) -> ImageRecord | None:
+    """Find an image by id, a deleted one too; who may see it is for the caller to judge."""
+    row = tx.one(_SELECT + " WHERE i.id = :id", id=image_id)
+    return None if row is None else _image(row)
+
+
+def of_request(tx: Tx, request_id: str) -> list[ImageRecord]:
+    """Give the images of a call in their order, deleted ones too."""
+    rows = tx.all(_SELECT + " WHERE i.request_id = :id ORDER BY i.position", id=request_id)
+    return [_image(row) for row in rows]
+
+
+def set_visibility(tx: Tx, image_id: str, visibility: Visibility, *, raises_epoch: bool) -> bool:
+    """Change who may see an image; raising the link epoch makes the links of before worthless."""
+    return (
+        tx.run(
+            "UPDATE images SET visibility = :visibility, link_epoch = link_epoch + :step WHERE id = :id",
+            visibility=visibility,
+            step=int(raises_epoch),
+            id=image_id,
+        )
+        > 0
+    )
+
+
+def raise_link_epoch(tx: Tx, image_id: str) -> bool:
+    """Make every link to an image worthless."""
+    return tx.run("UPDATE images SET link_epoch = link_epoch + 1 WHERE id = :id", id=image_id) > 0
+
+
+def delete(tx: Tx, image_id: str, at_us: int) -> bool:
+    """Put an image into the trash, its links made worthless; False if it is not there, or there already."""
+    return (
+        tx.run(
+            "UPDATE images SET deleted_us = :at, link_epoch = link_epoch + 1"
+            " WHERE id = :id AND deleted_us IS NULL",
+            at=at_us,
+            id=image_id,
+        )
+        > 0
+    )
+
+
+def restore(tx: Tx, image_id: str) -> bool:
+    """Take an image out of the trash."""
+    return (
+        tx.run("UPDATE images SET deleted_us = NULL WHERE id = :id AND deleted_us IS NOT NULL", id=image_id)
+        > 0
+    )
+
+
+def page(
+    tx: Tx,
+    viewer: User,
+    *,
+    owner_id: str | None = None,
+    model: str | None = None,
+    kind: Kind | None = None,
+    visibility: Visibility | None = None,
+    since_us: int | None = None,
+    until_us: int | None = None,
+    after: str | None = None,
+    before: str | None = None,
+    order: Literal["asc", "desc"] = "desc",
+    limit: int = 20,
+    deleted: bool = False,
+) -> Page[ImageRecord]:
+    """List what `viewer` may see: their own images and those shared with the team, admins every one.
+
+    `after` and `before` are ids and mean before and behind in the asked order; with `before` alone the walk goes
+    backwards from there, and the page still comes in the asked order. Times are half-open. `deleted` lists the trash
+    instead: one's own, for admins everybody's.
+    """
+    rights = _rights(viewer, owner_id, visibility, deleted=deleted)
+    if not rights:
+        return Page(items=[], has_more=False)
+    newest_first = order == "desc"
+    backwards = before is not None and after is None
+    falling = newest_first != backwards  # the direction of the walk, as against that of the answer
+    upper, lower = (after, before) if newest_first else (before, after)
+    filters = [
+        fragment
+        for fragment, value in (
+            ("i.owner_id = :owner_id", owner_id),
+            ("i.model = :model", model),
+            ("i.kind = :kind", kind),
+            ("i.visibility = :visibility", visibility),
+            ("i.id >= :since", since_us),
+            ("i.id < :until", until_us),
+            ("i.id < :upper", upper),
+            ("i.id > :lower", lower),
+        )
+        if value is not None
+    ] + ["i.deleted_us IS NOT NULL" if deleted else "i.deleted_us IS NULL"]
+    direction = " DESC" if falling else " ASC"
+    walks = [
+        "SELECT i.id FROM images i WHERE "
+        + " AND ".join([*filters, *right])
+        + " ORDER BY i.id"
+        + direction
+        + " LIMIT :rows"
+        for right in rights
+    ]
+    rows = tx.all(
+        _SELECT
+        + " WHERE i.id IN ("
+        + " UNION ALL ".join([f"SELECT w{n}.id FROM ({walk}) w{n}" for n, walk in enumerate(walks)])
+        + ") ORDER BY i.id"
+        + direction
+        + " LIMIT :rows",
+        viewer=viewer.id,
+        owner_id=owner_id,
+        model=model,
+        kind=kind,
+        visibility=visibility,
+        since=None if since_us is None else id_floor("img", since_us),
+        until=None if until_us is None else id_floor("img", until_us),
+        upper=upper,
+        lower=lower,
+        rows=limit + 1,
+    )
+    items = [_image(row) for row in rows[:limit]]
+    return Page(items=items[::-1] if backwards else items, has_more=len(rows) > limit)
+
+
+def _rights(
+    viewer: User, owner_id: str | None, visibility: Visibility | None, *, deleted: bool
+) -> list[tuple[str, ...]]:
+    """Say what a viewer may see as conditions of which exactly one holds; each is a walk along an index of its own.
+
+    As one condition with OR, a listing would walk past every image that others keep private.
+    """
+    if deleted:
+        return [() if viewer.is_admin else (_OWN,)]
+    rights: list[tuple[str, ...]] = []
+    for each in VISIBILITIES:
+        if visibility not in (None, each):
+            continue
+        if each != "private" or viewer.is_admin:
+            rights.append((_SEEN[each],))
+        elif owner_id in (None, viewer.id):
+            rights.append((_SEEN[each], _OWN))
+    return rights
+
+
+def _image(row: Row) -> ImageRecord:
+    return ImageRecord(
+        id=row["id"],
+        request_id=row["request_id"],
+        position=row["position"],
+        owner_id=row["owner_id"],
+        owner_name=row["owner_name"],
+        ref=row["ref"],
+        mime=row["mime"],
+        size_bytes=row["size_bytes"],
+        width=row["width"],
+        height=row["height"],
+        sha256=row["sha256"],
+        revised_prompt=row["revised_prompt"],
+        visibility=row["visibility"],
+        link_epoch=row["link_epoch"],
+        created_us=row["created_us"],
+        deleted_us=row["deleted_us"],
+        kind=row["kind"],
+        model=row["model"],
+        prompt=row["prompt"],
+        params=json.loads(row["params"]),
+        cost_micros=row["cost_micros"],
+        siblings=row["siblings"],
+    )

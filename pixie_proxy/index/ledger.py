@@ -1,0 +1,167 @@
+"""The queries for the ledger: one row a paid request, from its admission to what it cost."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from pixie_proxy.index import Row, Tx
+from pixie_proxy.records import CallRecord, Kind, Settlement, State
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LedgerRow:
+    """A call and what has become of it; None where that is not known yet."""
+
+    call: CallRecord
+    state: State
+    is_delivered: bool
+    cost_micros: int | None
+    usage: dict[str, Any] | None
+    skeleton: bytes | None
+    error: str | None
+    upstream_request_id: str | None
+    flags: tuple[str, ...]
+    settled_us: int | None
+
+
+_SELECT = (
+    "SELECT id, user_id, key_id, kind, requested_model, model, prompt, params, images_asked, is_stream,"
+    " fingerprint, idempotency_key, state, is_delivered, hold_micros, cost_micros, usage, skeleton, error,"
+    " upstream_request_id, flags, process, created_us, settled_us FROM requests"
+)
+
+
+def insert(tx: Tx, call: CallRecord, state: Literal["admitted", "sent"]) -> None:
+    """Open a row.
+
+    One idempotency key of one user and kind stands in at most one row (a unique index): a second insert fails as the
+    database's own integrity error, unless `free_idempotency_key` came first.
+    """
+    tx.run(
+        "INSERT INTO requests (id, user_id, key_id, kind, requested_model, model, prompt, params, images_asked,"
+        " is_stream, fingerprint, idempotency_key, state, hold_micros, process, created_us)"
+        " VALUES (:id, :user_id, :key_id, :kind, :requested_model, :model, :prompt, :params, :images_asked,"
+        " :is_stream, :fingerprint, :idempotency_key, :state, :hold_micros, :process, :created_us)",
+        id=call.id,
+        user_id=call.user_id,
+        key_id=call.key_id,
+        kind=call.kind,
+        requested_model=call.requested_model,
+        model=call.model,
+        prompt=call.prompt,
+        params=json.dumps(call.params),
+        images_asked=call.images_asked,
+        is_stream=int(call.is_stream),
+        fingerprint=call.fingerprint,
+        idempotency_key=call.idempotency_key,
+        state=state,
+        hold_micros=call.hold_micros,
+        process=call.process,
+        created_us=call.created_us,
+    )
+
+
+def mark_sent(tx: Tx, request_id: str) -> bool:
+    """Say that the upstream may have the request from now on; False if the row was not just admitted."""
+    return (
+        tx.run("UPDATE requests SET state = 'sent' WHERE id = :id AND state = 'admitted'", id=request_id) > 0
+    )
+
+
+def settle(tx: Tx, settlement: Settlement) -> bool:
+    """Close a row and tell whether that changed it: an open one once, and an unknown one when its images turned up."""
+    still = "('admitted', 'sent', 'unknown')" if settlement.state == "done" else "('admitted', 'sent')"
+    return (
+        tx.run(
+            "UPDATE requests SET state = :state, settled_us = :settled_us, cost_micros = :cost_micros,"
+            " is_delivered = :is_delivered, usage = :usage, skeleton = :skeleton, error = :error,"
+            " upstream_request_id = :upstream_request_id, flags = :flags WHERE id = :id AND state IN "
+            + still,
+            id=settlement.request_id,
+            state=settlement.state,
+            settled_us=settlement.settled_us,
+            cost_micros=settlement.cost_micros,
+            is_delivered=int(settlement.is_delivered),
+            usage=None if settlement.usage is None else json.dumps(settlement.usage),
+            skeleton=settlement.skeleton,
+            error=settlement.error,
+            upstream_request_id=settlement.upstream_request_id,
+            flags=json.dumps(settlement.flags),
+        )
+        > 0
+    )
+
+
+def mark_delivered(tx: Tx, request_id: str) -> bool:
+    """Claim an answer that nobody got yet; only one of those who try gets True."""
+    return (
+        tx.run("UPDATE requests SET is_delivered = 1 WHERE id = :id AND is_delivered = 0", id=request_id) > 0
+    )
+
+
+def get(tx: Tx, request_id: str) -> LedgerRow | None:
+    """Find a row by the request's id."""
+    return _maybe(tx.one(_SELECT + " WHERE id = :id", id=request_id))
+
+
+def open_calls(tx: Tx, process: str) -> list[LedgerRow]:
+    """Give the calls that a process has not settled, oldest first."""
+    sql = _SELECT + " WHERE process = :process AND state IN ('admitted', 'sent') ORDER BY id"
+    return [_row(row) for row in tx.all(sql, process=process)]
+
+
+def find_by_idempotency_key(tx: Tx, user_id: str, kind: Kind, key: str) -> LedgerRow | None:
+    """Find the call that holds an idempotency key, whatever its age or fingerprint."""
+    sql = _SELECT + " WHERE user_id = :user_id AND kind = :kind AND idempotency_key = :key"
+    return _maybe(tx.one(sql, user_id=user_id, kind=kind, key=key))
+
+
+def free_idempotency_key(tx: Tx, request_id: str) -> None:
+    """Let a new call use the key that this one holds, because its day is over."""
+    tx.run("UPDATE requests SET idempotency_key = NULL WHERE id = :id", id=request_id)
+
+
+def find_by_fingerprint(tx: Tx, fingerprint: str, since_us: int) -> list[LedgerRow]:
+    """Give the calls with this fingerprint (which contains the user) made at or after `since_us`, newest first."""
+    sql = (
+        _SELECT
+        + " WHERE fingerprint = :fingerprint AND created_us >= :since ORDER BY created_us DESC, id DESC"
+    )
+    return [_row(row) for row in tx.all(sql, fingerprint=fingerprint, since=since_us)]
+
+
+def _maybe(row: Row | None) -> LedgerRow | None:
+    return None if row is None else _row(row)
+
+
+def _row(row: Row) -> LedgerRow:
+    return LedgerRow(
+        call=CallRecord(
+            id=row["id"],
+            user_id=row["user_id"],
+            key_id=row["key_id"],
+            kind=row["kind"],
+            requested_model=row["requested_model"],
+            model=row["model"],
+            prompt=row["prompt"],
+            params=json.loads(row["params"]),
+            images_asked=row["images_asked"],
+            is_stream=bool(row["is_stream"]),
+            fingerprint=row["fingerprint"],
+            idempotency_key=row["idempotency_key"],
+            hold_micros=row["hold_micros"],
+            process=row["process"],
+            created_us=row["created_us"],
+        ),
+        state=row["state"],
+        is_delivered=bool(row["is_delivered"]),
+        cost_micros=row["cost_micros"],
+        usage=None if row["usage"] is None else json.loads(row["usage"]),
+        skeleton=None if row["skeleton"] is None else bytes(row["skeleton"]),
+        error=row["error"],
+        upstream_request_id=row["upstream_request_id"],
+        flags=tuple(json.loads(row["flags"])),
+        settled_us=row["settled_us"],
+    )

@@ -1,0 +1,174 @@
+"""Keep the index in one SQLite file: one connection that writes, a few that read and never wait for it.
+
+`synchronous` is FULL because NORMAL lost 547 of 3,000 acknowledged commits in a power cut (`guarantees.md`, M1), FULL
+none; `batch` makes up for its price.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import TypeVar
+
+from pixie_proxy.errors import ConfigError, IndexUnavailable
+from pixie_proxy.index import Tx
+from pixie_proxy.index.batch import BatchConnection, Lane, translate, unavailable
+from pixie_proxy.index.lock import FileLock, LockTimeout
+from pixie_proxy.index.migrate import migrate
+
+T = TypeVar("T")
+
+WAL_RESET_FIXED = (3, 51, 3)
+"""Older versions may corrupt the file when two connections write or checkpoint at once; see `lock`."""
+
+LARGEST_BATCH = 256
+JOURNAL_SIZE_LIMIT_BYTES = 64 * 1024 * 1024
+
+PRAGMAS: dict[str, tuple[str, object]] = {
+    "journal_mode": ("WAL", "wal"),
+    "synchronous": ("FULL", 2),
+    "mmap_size": ("0", 0),
+    "foreign_keys": ("ON", 1),
+    "temp_store": ("MEMORY", 2),
+    "journal_size_limit": (str(JOURNAL_SIZE_LIMIT_BYTES), JOURNAL_SIZE_LIMIT_BYTES),
+}
+"""What the writing connection must run with: the setting, and what SQLite answers when it holds."""
+
+READER_PRAGMAS: dict[str, tuple[str, object]] = {
+    "query_only": ("ON", 1),
+    "mmap_size": ("0", 0),
+    "temp_store": ("MEMORY", 2),
+}
+
+
+class SqliteIndex:
+    """The index in a SQLite file: one connection that writes, a few that read."""
+
+    def __init__(self, writer: BatchConnection, readers: Sequence[BatchConnection], lock: FileLock) -> None:
+        """Take over open connections and the lock that guards writing."""
+        self._writer = writer
+        self._readers = readers
+        self._lock = lock
+        self._writes = Lane([writer], LARGEST_BATCH)
+        self._reads = Lane(readers, 1)
+
+    async def write(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` as one transaction; return its result once that is durable."""
+        result: T = await self._writes.submit(work)
+        return result
+
+    async def read(self, work: Callable[[Tx], T]) -> T:
+        """Run `work` on a free reading connection, in one snapshot."""
+        result: T = await self._reads.submit(work)
+        return result
+
+    async def close(self) -> None:
+        """Finish what was accepted, then close. Who closes last checkpoints, so that happens under the lock.
+
+        If the lock can't be had the readers stay until the writer is gone: then nobody checkpoints (they can't write),
+        and the next start finds everything in the write-ahead log.
+        """
+        await self._writes.close()
+        await self._reads.close()
+        if not self._writer.is_open:
+            return
+        try:
+            await self._writer.hop(self._lock.acquire)
+            in_order = [*self._readers, self._writer]
+        except LockTimeout:
+            in_order = [self._writer, *self._readers]
+        for connection in in_order:
+            await connection.close()
+        self._lock.close()
+
+
+async def open_sqlite(
+    path: Path, *, lock_path: Path, readers: int = 2, busy_timeout_ms: int = 5000
+) -> SqliteIndex:
+    """Open the index, made or migrated if need be.
+
+    Raises ConfigError for a setting that does not hold or a file from a newer version, else `IndexUnavailable`.
+    """
+    try:
+        lock = FileLock(lock_path, busy_timeout_ms / 1000)
+    except OSError as exc:
+        raise unavailable(f"{lock_path}: {exc.strerror}", exc) from exc
+    guard = lock.hold if sqlite3.sqlite_version_info < WAL_RESET_FIXED else nullcontext
+
+    def connect_writer() -> sqlite3.Connection:
+        with lock.hold():
+            _create_private(path)
+            return _connect(path, "rw", PRAGMAS, busy_timeout_ms, migrate)
+
+    def connect_reader() -> sqlite3.Connection:
+        return _connect(path, "ro", READER_PRAGMAS, busy_timeout_ms)
+
+    writer = BatchConnection(connect_writer, "BEGIN IMMEDIATE", guard)
+    reading = [BatchConnection(connect_reader, "BEGIN") for _ in range(readers)]
+    index = SqliteIndex(writer, reading, lock)
+    try:
+        for connection in (writer, *reading):
+            await connection.open()
+    except BaseException as exc:
+        if writer.is_open:
+            await index.close()
+        else:
+            lock.close()
+        error = translate(exc)
+        if isinstance(error, IndexUnavailable):
+            raise unavailable(f"{path}: {error.message} ({exc})", exc) from exc
+        raise
+    return index
+
+
+def _create_private(path: Path) -> None:
+    """Make the file readable by its owner only; SQLite gives the log beside it the same mode.
+
+    An existing file must not be opened here: closing it again would drop the locks that SQLite holds on it.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    except OSError as exc:
+        raise unavailable(f"{exc.strerror}", exc) from exc
+
+
+def _connect(
+    path: Path,
+    mode: str,
+    pragmas: dict[str, tuple[str, object]],
+    busy_timeout_ms: int,
+    prepare: Callable[[sqlite3.Connection], object] | None = None,
+) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        isolation_level=None,
+        cached_statements=256,
+        timeout=busy_timeout_ms / 1000,
+    )
+    try:
+        connection.row_factory = sqlite3.Row
+        for name, (setting, _) in pragmas.items():
+            connection.execute(f"PRAGMA {name} = {setting}")
+        _check(connection, pragmas | {"busy_timeout": ("", busy_timeout_ms)})
+        if prepare is not None:
+            prepare(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _check(connection: sqlite3.Connection, pragmas: dict[str, tuple[str, object]]) -> None:
+    """Ask SQLite what it really runs with: a setting that it can't keep is ignored without a word."""
+    for name, (_, expected) in pragmas.items():
+        row = connection.execute(f"PRAGMA {name}").fetchone()
+        found = row[0] if row is not None else 0  # mmap_size has no answer where it was compiled out
+        if found != expected:
+            problem = f"index: SQLite runs with {name} = {found}, it must be {expected}"
+            raise ConfigError([f"{problem}: put the data directory on a local disk"])

@@ -1,0 +1,186 @@
+"""Bytes on their way to one client, at the client's own pace.
+
+The upstream is read at full speed, for what it sends is paid for; a client that reads slowly must not hold that up, and
+must not fill our memory. What it can't take yet waits in a file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import BinaryIO
+
+READY_BYTES = 64 * 1024
+"""An answer up to this size is handed over in one piece, with its length."""
+
+_AHEAD_BYTES = 1024 * 1024
+_PIECE_BYTES = 256 * 1024
+
+
+class FeedBroken(Exception):
+    """The answer can't be finished; the client must see that."""
+
+
+class Feed:
+    """A pipe from the pump to one client. `put`, `close` and `abort` are the pump's; `get` is the handler's."""
+
+    def __init__(self, folder: Path, threads: Executor) -> None:
+        """Spill into an unnamed file in `folder`, if ever."""
+        self._folder = folder
+        self._threads = threads
+        self._ready: deque[bytes] = deque()
+        self._ready_bytes = 0
+        self._late: list[bytes] = []
+        self._late_bytes = 0
+        self._file: BinaryIO | None = None
+        self._is_spilling = False
+        self._written_bytes = 0
+        self._read_bytes = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self._is_closed = False
+        self._is_broken = False
+        self.is_abandoned = False
+        """The client has gone: what is put from here on is dropped."""
+        self.put_bytes = 0
+        self.is_between_events = False
+        """Of a stream: a comment may be written once everything that was put has gone out."""
+
+    def put(self, data: bytes) -> None:
+        """Hand bytes to the client."""
+        if self.is_abandoned or not data:
+            return
+        self.put_bytes += len(data)
+        if self._late or self._is_spilling or self._is_behind or self._ready_bytes >= _AHEAD_BYTES:
+            self._late.append(data)
+            self._late_bytes += len(data)
+        else:
+            self._ready.append(data)
+            self._ready_bytes += len(data)
+        self._wake()
+
+    def close(self) -> None:
+        """End the answer well."""
+        self._is_closed = True
+        self._wake()
+
+    def abort(self) -> None:
+        """End the answer so that the client can't take it for whole. After `close` it has no effect."""
+        if not self._is_closed:
+            self._is_broken = self._is_closed = True
+            self._wake()
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the answer has ended, well or not."""
+        return self._is_closed
+
+    @property
+    def wants_spill(self) -> bool:
+        """Whether the client is so far behind that bytes must leave memory."""
+        return self._late_bytes >= _PIECE_BYTES
+
+    async def spill(self) -> None:
+        """Move what the client can't take yet to disk."""
+        late, self._late = b"".join(self._late), []
+        self._late_bytes = 0
+        self._is_spilling = True
+        try:
+            await self._hop(self._append, late)
+        finally:
+            self._is_spilling = False
+        self._written_bytes += len(late)
+        self._wake()
+
+    def take_whole(self) -> bytes | None:
+        """Return the answer if it has ended well and is small enough to go out in one piece."""
+        if not self._is_closed or self._is_broken or self.put_bytes > READY_BYTES:
+            return None
+        data = b"".join(self._ready)
+        self._ready.clear()
+        return data
+
+    async def get(self, timeout_s: float | None = None) -> bytes | None:
+        """Return the next bytes, b"" after `timeout_s` of silence, None at the end. Raises FeedBroken."""
+        while True:
+            if self._ready:
+                self._ready_bytes = 0
+                data = self._ready.popleft() if len(self._ready) == 1 else b"".join(self._ready)
+                self._ready.clear()
+                return data
+            if self._is_behind:
+                data = await self._hop(self._read)
+                self._read_bytes += len(data)
+                return data
+            if self._late and not self._is_spilling:
+                self._ready.extend(self._late)
+                self._late.clear()
+                self._late_bytes = 0
+                continue
+            if self._is_closed and not self._is_spilling:
+                if self._is_broken:
+                    raise FeedBroken
+                return None
+            if not await self._wait(timeout_s):
+                return b""
+
+    def abandon(self) -> None:
+        """Say that the client has gone."""
+        self.is_abandoned = True
+        self._ready.clear()
+        self._late.clear()
+        self._ready_bytes = self._late_bytes = 0
+        self._read_bytes = self._written_bytes
+
+    def discard(self) -> None:
+        """Give the file back, if there was one."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+    async def _wait(self, timeout_s: float | None = None) -> bool:
+        loop = asyncio.get_running_loop()
+        self._waiter = waiter = loop.create_future()
+        timer = None if timeout_s is None else loop.call_later(timeout_s, _resolve, waiter, False)
+        try:
+            return bool(await waiter)
+        finally:
+            self._waiter = None
+            if timer is not None:
+                timer.cancel()
+
+    def _wake(self) -> None:
+        if self._waiter is not None:
+            _resolve(self._waiter, True)
+
+    async def _hop(self, work: Callable[..., bytes], *args: object) -> bytes:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+
+    @property
+    def _is_behind(self) -> bool:
+        """Whether the file holds bytes that the client has not had."""
+        return self._read_bytes < self._written_bytes
+
+    def _append(self, data: bytes) -> bytes:
+        if self._file is None:
+            self._file = TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 - lives as long as the feed
+        view, at = memoryview(data), self._written_bytes
+        while view:
+            written = os.pwrite(self._file.fileno(), view, at)
+            view, at = view[written:], at + written
+        return b""
+
+    def _read(self) -> bytes:
+        if self._file is None:
+            raise FeedBroken
+        size = min(_PIECE_BYTES, self._written_bytes - self._read_bytes)
+        return os.pread(self._file.fileno(), size, self._read_bytes)
+
+
+def _resolve(waiter: asyncio.Future[bool], value: bool) -> None:  # noqa: FBT001 - a timer's callback
+    if not waiter.done():
+        waiter.set_result(value)

@@ -1,0 +1,91 @@
+"""Bring a durable call to where it stays: its rows to the index, its folder to storage, each again until it is there."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from pixie_proxy.errors import ProxyError
+from pixie_proxy.index import Index, Tx, accounts, images, ledger
+from pixie_proxy.records import CallRecord, Settlement, to_datetime
+from pixie_proxy.spool.manifest import Manifest
+from pixie_proxy.storage import Storage, folder_ref
+
+log = logging.getLogger(__name__)
+
+_FIRST_WAIT_S = 0.25
+_LONGEST_WAIT_S = 15.0
+
+
+class Finisher:
+    """Ends calls: the one way by which a ledger row, its images, its hold and its slot are settled."""
+
+    def __init__(self, index: Index, storage: Storage) -> None:
+        """Write to these two."""
+        self._index = index
+        self._storage = storage
+
+    async def keep(self, manifest: Manifest, folder: Path) -> None:
+        """Settle a call that brought images, and move them to storage. Returns when both are done."""
+        adopted = asyncio.ensure_future(
+            self._until_done("storage", lambda: self._storage.adopt(folder, folder_ref(manifest.call.id)))
+        )
+        try:
+            await self.record(manifest)
+        finally:
+            await adopted
+
+    async def record(self, manifest: Manifest) -> None:
+        """Settle a call whose images storage has already."""
+        await self._until_done("index", lambda: self._index.write(lambda tx: _settle_kept(tx, manifest)))
+
+    async def settle(self, call: CallRecord, settlement: Settlement) -> None:
+        """Settle a call that brought nothing to keep."""
+        await self._until_done("index", lambda: self._index.write(lambda tx: _settle(tx, call, settlement)))
+
+    @staticmethod
+    async def _until_done(what: str, attempt: Callable[[], Awaitable[object]]) -> None:
+        wait_s = _FIRST_WAIT_S
+        while True:
+            try:
+                await attempt()
+            except ProxyError as exc:
+                log.warning("a call waits in the spool", extra={"waits_for": what, "reason": exc.message})
+            else:
+                return
+            await asyncio.sleep(wait_s)
+            wait_s = min(_LONGEST_WAIT_S, wait_s * 2)
+
+
+def _settle_kept(tx: Tx, manifest: Manifest) -> None:
+    call = manifest.call
+    if ledger.get(tx, call.id) is None:
+        # The index is younger than the spool: the manifest knows all that the row said.
+        ledger.insert(tx, call, "sent")
+    _settle(tx, call, manifest.settlement)
+    images.insert(
+        tx,
+        manifest.images,
+        request_id=call.id,
+        owner_id=call.user_id,
+        folder=folder_ref(call.id),
+        kind=call.kind,
+        model=call.model,
+        visibility=manifest.visibility,
+        created_us=manifest.settlement.settled_us,
+    )
+
+
+def _settle(tx: Tx, call: CallRecord, settlement: Settlement) -> None:
+    if ledger.settle(tx, settlement):
+        admitted = to_datetime(call.created_us)
+        accounts.release(
+            tx,
+            call.user_id,
+            hold_micros=call.hold_micros,
+            cost_micros=settlement.cost_micros,
+            day=f"{admitted:%Y-%m-%d}",
+            month=f"{admitted:%Y-%m}",
+        )

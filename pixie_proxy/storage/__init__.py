@@ -1,0 +1,53 @@
+"""Storage: where images live for good. Here is the contract; `local` and `memory` keep it.
+
+A *ref* is an address such as `images/2026/11/21/req_…/0.png`, the same in every backend. A request's files come in one
+folder, taken over whole; afterwards they never change. `tests/storage/test_contract.py` is the specification.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+from pixie_proxy.records import id_day
+
+PIECE_BYTES = 256 * 1024
+"""Largest piece that `read` yields."""
+
+MANIFEST = "request.json"
+SENTINEL = ".pixie"
+
+
+class ObjectMissing(Exception):
+    """There is nothing at this ref."""
+
+
+def folder_ref(request_id: str) -> str:
+    """Give the ref of a request's folder; the day comes from the id, so no clock can move it."""
+    return f"images/{id_day(request_id):%Y/%m/%d}/{request_id}"
+
+
+class Storage(Protocol):
+    """Folders of immutable files under flat refs. Raises `StorageUnavailable` when it can't."""
+
+    async def adopt(self, folder: Path, ref: str) -> None:
+        """Take over a sealed spool folder as `ref`: durable on return, all or nothing, and the folder is gone.
+
+        A ref that is there already is left alone: the call was taken over before, by a start that then died.
+        """
+
+    async def size(self, ref: str) -> int:
+        """Give a file's size in bytes. Raises ObjectMissing."""
+
+    def read(self, ref: str, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes of `[start, stop)`. Raises ObjectMissing at the first step, whatever the backend."""
+
+    async def put(self, ref: str, data: bytes) -> None:
+        """Write a small file whole, replacing what is there."""
+
+    async def delete(self, ref: str) -> None:
+        """Delete a file, or a folder with all in it. Idempotent."""
+
+    async def close(self) -> None:
+        """Release what is held."""

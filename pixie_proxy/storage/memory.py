@@ -1,0 +1,53 @@
+"""Storage in a dictionary: as real as the others for everything but durability."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from pixie_proxy.storage import MANIFEST, PIECE_BYTES, ObjectMissing
+
+
+class MemoryStorage:
+    """Files by ref; gone with the process."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self.files: dict[str, bytes] = {}
+
+    async def adopt(self, folder: Path, ref: str) -> None:
+        """Read the folder's files in, then remove it."""
+        if f"{ref}/{MANIFEST}" not in self.files:
+            found = await asyncio.to_thread(lambda: {path.name: path.read_bytes() for path in folder.iterdir()})
+            self.files.update({f"{ref}/{name}": data for name, data in found.items()})
+        await asyncio.to_thread(shutil.rmtree, folder)
+
+    async def size(self, ref: str) -> int:
+        """Measure the bytes."""
+        return len(self._get(ref))
+
+    async def read(self, ref: str, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """Yield slices."""
+        data = memoryview(self._get(ref))[start:stop]
+        for at in range(0, len(data), PIECE_BYTES):
+            yield bytes(data[at : at + PIECE_BYTES])
+
+    async def put(self, ref: str, data: bytes) -> None:
+        """Keep the bytes."""
+        self.files[ref] = data
+
+    async def delete(self, ref: str) -> None:
+        """Forget the file, or all below the folder."""
+        for name in [name for name in self.files if name == ref or name.startswith(f"{ref}/")]:
+            del self.files[name]
+
+    async def close(self) -> None:
+        """Hold nothing."""
+
+    def _get(self, ref: str) -> bytes:
+        try:
+            return self.files[ref]
+        except KeyError:
+            raise ObjectMissing(ref) from None

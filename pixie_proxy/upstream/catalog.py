@@ -1,0 +1,42 @@
+"""Which model a request means: the default, the aliases, and what the operator allows."""
+
+from __future__ import annotations
+
+from pixie_proxy.config import ModelSettings
+from pixie_proxy.errors import ModelNotAllowed
+
+_GPT_IMAGE = ("gpt-image-", "chatgpt-image-")
+
+
+class Catalog:
+    """The operator's choice of models."""
+
+    def __init__(self, settings: ModelSettings, priced: frozenset[str]) -> None:
+        """Know the settings and the models that have a price."""
+        self._settings = settings
+        self._priced = priced
+
+    def resolve(self, requested: str | None) -> str:
+        """Give the model that a request is sent to. Raises ModelNotAllowed."""
+        name = requested or self._settings.default
+        model = self.target(name)
+        allow = self._settings.allow
+        if allow and model not in allow and name not in allow:
+            message = f"The model '{name}' is not offered here. Offered: {', '.join(sorted(allow))}."
+            raise ModelNotAllowed(message, param="model")
+        return model
+
+    def listed(self) -> list[str]:
+        """Name the models to list: those that are priced or allowed, and the aliases that lead to one of them."""
+        models = set(self._settings.allow) or {self._settings.default, *self._priced}
+        aliases = {alias for alias, model in self._settings.aliases.items() if model in models}
+        return sorted(models | aliases)
+
+    def target(self, name: str) -> str:
+        """Follow an alias."""
+        return self._settings.aliases.get(name, name)
+
+    @staticmethod
+    def is_gpt_image(model: str) -> bool:
+        """Tell whether a model always answers in base64 and refuses `response_format`."""
+        return model.startswith(_GPT_IMAGE)

@@ -1,0 +1,151 @@
+"""The only door out: an HTTP client that follows no redirect, keeps no cookie and adds the operator's key last.
+
+aiohttp follows redirects by default, re-sends the body on 307 and 308, and strips only `Authorization` on the way to
+another host; none of that may happen to a prompt or to the operator's key.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+
+import aiofiles
+import aiohttp
+
+from pixie_proxy import __version__
+from pixie_proxy.config import UpstreamSettings
+from pixie_proxy.errors import UpstreamUnreachable
+from pixie_proxy.upstream import FilePart, TextPart, UpstreamCut, UpstreamRequest
+
+_KEEPALIVE_S = 10
+"""How long an idle connection is used again: shorter than servers keep theirs, for a call that meets a connection
+closed by the other side has an unknown outcome."""
+
+_FILE_PIECE_BYTES = 256 * 1024
+
+
+class OpenAIResponse:
+    """An answer of the upstream's whose head has arrived."""
+
+    def __init__(self, response: aiohttp.ClientResponse) -> None:
+        """Wrap aiohttp's response."""
+        self._response = response
+        self.status = response.status
+        self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """Yield the body as it comes."""
+        try:
+            async for chunk in self._response.content.iter_any():
+                yield chunk
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            raise UpstreamCut(type(exc).__name__) from exc
+
+
+class OpenAIUpstream:
+    """Any server that speaks OpenAI's Images API, reached over HTTP."""
+
+    def __init__(self, settings: UpstreamSettings) -> None:
+        """Open the client session; needs a running loop."""
+        self._base_url = settings.base_url
+        self._proxy_url = settings.proxy_url
+        self._headers = _fixed_headers(settings)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=60),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                total=None, sock_connect=settings.connect_timeout_s, sock_read=settings.idle_timeout_s
+            ),
+            read_bufsize=65536,
+            auto_decompress=True,
+            trust_env=False,
+            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
+            max_line_size=32768,
+            max_field_size=32768,
+        )
+
+    @asynccontextmanager
+    async def send(self, request: UpstreamRequest) -> AsyncIterator[OpenAIResponse]:
+        """Send a call and wait for the answer's head."""
+        body, headers = _encode(request)
+        try:
+            response = await self._session.post(
+                self._base_url + request.path,
+                data=body,
+                headers={**self._headers, **headers, "X-Client-Request-Id": request.request_id},
+                allow_redirects=False,
+                proxy=self._proxy_url,
+            )
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as exc:
+            message = "The upstream can't be reached. Nothing was sent, so nothing was charged."
+            raise UpstreamUnreachable(message, headers={"retry-after": "5"}) from exc
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            raise UpstreamCut(type(exc).__name__) from exc
+        try:
+            yield OpenAIResponse(response)
+        finally:
+            # Not `release`: an answer that we leave half-read must not be drained for the sake of its connection.
+            if response.content.at_eof():
+                response.release()
+            else:
+                response.close()
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self._session.close()
+
+
+def _fixed_headers(settings: UpstreamSettings) -> dict[str, str]:
+    headers = {
+        "Accept": "application/json, text/event-stream",
+        "Accept-Encoding": "identity",
+        "User-Agent": f"pixie-proxy/{__version__}",
+    }
+    if settings.organization:
+        headers["OpenAI-Organization"] = settings.organization
+    if settings.project:
+        headers["OpenAI-Project"] = settings.project
+    if settings.api_key and settings.api_key.get_secret_value():
+        headers["Authorization"] = f"Bearer {settings.api_key.get_secret_value()}"
+    return headers
+
+
+def _encode(request: UpstreamRequest) -> tuple[bytes | AsyncIterator[bytes], dict[str, str]]:
+    """Turn a call into a body and its framing headers; forms get a length, for some servers refuse chunks."""
+    if request.json is not None:
+        return request.json, {"Content-Type": "application/json"}
+    boundary = f"pixie-{secrets.token_hex(16)}"
+    heads = [_part_head(part, boundary) for part in request.form]
+    tail = f"--{boundary}--\r\n".encode()
+    sizes = [part.size_bytes if isinstance(part, FilePart) else len(part.value) for part in request.form]
+    length = sum(map(len, heads)) + sum(sizes) + 2 * len(sizes) + len(tail)
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Content-Length": str(length)}
+    return _form_body(request.form, heads, tail), headers
+
+
+async def _form_body(
+    parts: tuple[TextPart | FilePart, ...], heads: list[bytes], tail: bytes
+) -> AsyncIterator[bytes]:
+    for part, head in zip(parts, heads, strict=True):
+        if isinstance(part, TextPart):
+            yield head + part.value + b"\r\n"
+            continue
+        yield head
+        async with aiofiles.open(part.path, "rb") as file:
+            while piece := await file.read(_FILE_PIECE_BYTES):
+                yield piece
+        yield b"\r\n"
+    yield tail
+
+
+def _part_head(part: TextPart | FilePart, boundary: str) -> bytes:
+    head = f'--{boundary}\r\nContent-Disposition: form-data; name="{_quoted(part.name)}"'
+    if isinstance(part, FilePart):
+        head += f'; filename="{_quoted(part.filename)}"\r\nContent-Type: {part.mime}'
+    return f"{head}\r\n\r\n".encode()
+
+
+def _quoted(text: str) -> str:
+    """Escape a name as browsers do (WHATWG HTML, multipart/form-data encoding): it can't end the header."""
+    return text.replace('"', "%22").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,0 +1,1 @@
+"""The web: aiohttp requests in, data classes out. `routes` lists every address with who may use it."""

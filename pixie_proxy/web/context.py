@@ -1,0 +1,45 @@
+"""What handlers work with, under one typed key of the application."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from aiohttp import web
+
+if TYPE_CHECKING:
+    from pixie_proxy.accounts.directory import Directory
+    from pixie_proxy.config import Settings
+    from pixie_proxy.gallery.library import Library
+    from pixie_proxy.generation import Generation
+    from pixie_proxy.index import Index
+    from pixie_proxy.pricing import Prices
+    from pixie_proxy.records import User
+    from pixie_proxy.spool.area import Spool
+    from pixie_proxy.upstream.catalog import Catalog
+
+
+@dataclass(slots=True, kw_only=True)
+class Context:
+    """The rooms that handlers talk to."""
+
+    settings: Settings
+    index: Index
+    directory: Directory
+    generation: Generation
+    library: Library
+    catalog: Catalog
+    prices: Prices
+    spool: Spool
+    started: float = field(default_factory=time.time)
+
+
+CONTEXT: web.AppKey[Context] = web.AppKey("context")
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+USER: web.RequestKey[User] = web.RequestKey("user")
+
+
+def context_of(request: web.Request) -> Context:
+    """Give the rooms to a handler."""
+    return request.app[CONTEXT]

@@ -1,0 +1,80 @@
+"""The edge: every request passes here once. It gets an id, its errors become answers, its headers are made safe."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import orjson
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from pixie_proxy.errors import (
+    ClientError,
+    InternalError,
+    InvalidBody,
+    MethodNotAllowed,
+    ProxyError,
+    RequestTooLarge,
+    UnknownUrl,
+)
+from pixie_proxy.records import new_id
+from pixie_proxy.web.context import CONTEXT, REQUEST_ID
+
+log = logging.getLogger(__name__)
+
+
+@web.middleware
+async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Give each request its id, and each error OpenAI's envelope."""
+    request[REQUEST_ID] = request_id = new_id("req")
+    try:
+        response = await handler(request)
+    except ProxyError as exc:
+        response = error_response(exc)
+    except web.HTTPException as exc:
+        if exc.status < 400:  # noqa: PLR2004
+            raise
+        response = error_response(_translate(request, exc))
+    except (asyncio.CancelledError, ConnectionError):
+        raise
+    except Exception:
+        log.exception("a handler failed", extra={"request_id": request_id})
+        response = error_response(InternalError())
+    if not response.prepared:
+        finish_headers(request, response)
+    return response
+
+
+def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
+    """Set what every answer carries. Streams call this before they begin."""
+    headers = response.headers
+    headers["x-request-id"] = request[REQUEST_ID]
+    headers.setdefault("X-Content-Type-Options", "nosniff")
+    headers.setdefault("Cache-Control", "no-store")
+    if request.app[CONTEXT].generation.is_draining:
+        response.force_close()
+        headers["Connection"] = "close"
+
+
+def error_response(error: ProxyError) -> web.Response:
+    """Write an error as its answer."""
+    status, body = error.answer()
+    return web.Response(
+        status=status, body=orjson.dumps(body), content_type="application/json", headers=error.headers
+    )
+
+
+def _translate(request: web.Request, exc: web.HTTPException) -> ProxyError:
+    """Turn aiohttp's own refusals into ours."""
+    if isinstance(exc, web.HTTPNotFound):
+        return UnknownUrl(f"There is no {request.path} here. The API lives under /v1.")
+    if isinstance(exc, web.HTTPMethodNotAllowed):
+        allowed = ", ".join(sorted(exc.allowed_methods))
+        return MethodNotAllowed(f"{request.method} is not for this address; use {allowed}.", headers={"Allow": allowed})
+    if isinstance(exc, web.HTTPRequestEntityTooLarge):
+        return RequestTooLarge("The request is larger than this proxy takes.")
+    if exc.status == 400:  # noqa: PLR2004
+        return InvalidBody("The request could not be read.")
+    error = ClientError(f"The request was refused with status {exc.status}.")
+    return error

@@ -1,0 +1,83 @@
+"""Raw bytes of images: by key under /v1, by link under /i. With ETag, Range and 304, and inert in any browser."""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from pixie_proxy.errors import RangeNotSatisfiable
+from pixie_proxy.media import EXTENSIONS
+from pixie_proxy.records import ImageRecord
+from pixie_proxy.web.context import USER, context_of
+from pixie_proxy.web.edge import finish_headers
+
+_INERT = {
+    "X-Content-Type-Options": "nosniff",
+    "Content-Security-Policy": "default-src 'none'; sandbox",
+    "Cross-Origin-Resource-Policy": "cross-origin",
+    "Referrer-Policy": "no-referrer",
+    "Accept-Ranges": "bytes",
+}
+
+
+async def content(request: web.Request) -> web.StreamResponse:
+    """Serve an image that the caller may see."""
+    record = await context_of(request).library.get(request.match_info["id"], request[USER])
+    return await _serve(request, record, {"Vary": "Authorization"})
+
+
+async def linked(request: web.Request) -> web.StreamResponse:
+    """Serve an image to whoever holds its link."""
+    record = await context_of(request).library.get_by_link(request.match_info["name"])
+    return await _serve(request, record, {})
+
+
+async def _serve(request: web.Request, record: ImageRecord, extra: dict[str, str]) -> web.StreamResponse:
+    etag = f'"{record.sha256}"'
+    headers = {**_INERT, "Cache-Control": "private, no-cache", "ETag": etag, **extra}
+    if _matches(request.headers.get("If-None-Match"), etag):
+        return web.Response(status=304, headers=headers)
+    size = record.size_bytes
+    status, start, stop = 200, 0, size
+    if "Range" in request.headers and request.headers.get("If-Range", etag) == etag:
+        span = _range(request, size)
+        if span is not None:
+            status, (start, stop) = 206, span
+            headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
+    library = context_of(request).library
+    image = await library.open(record)
+    headers["Content-Disposition"] = f'inline; filename="{record.id}.{EXTENSIONS[record.mime]}"'
+    response = web.StreamResponse(status=status, headers=headers)
+    response.content_type = record.mime
+    response.content_length = stop - start
+    finish_headers(request, response)
+    await response.prepare(request)
+    if request.method != "HEAD":
+        sent = 0
+        async for piece in library.read(image, start, stop):
+            await response.write(piece)
+            sent += len(piece)
+        if sent < stop - start and request.transport is not None:
+            request.transport.abort()  # a short file must not look like a whole one
+            return response
+    await response.write_eof()
+    return response
+
+
+def _matches(header: str | None, etag: str) -> bool:
+    """Compare as If-None-Match does: weakly, any of a list, or `*`."""
+    if header is None:
+        return False
+    return header.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in header.split(",")]
+
+
+def _range(request: web.Request, size: int) -> tuple[int, int] | None:
+    """Read a single byte range as [start, stop); None when the header is none that we know (RFC 9110, 14.2)."""
+    try:
+        wanted = request.http_range
+    except ValueError:
+        return None
+    start, stop, _ = wanted.indices(size)
+    if start >= stop or (wanted.start is not None and wanted.start >= size):
+        message = f"The image has {size} bytes; the range lies outside."
+        raise RangeNotSatisfiable(message, headers={"Content-Range": f"bytes */{size}"})
+    return start, stop

@@ -1,0 +1,88 @@
+"""Read the query of an address: known names only, each checked, each fault named."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from aiohttp import web
+
+from pixie_proxy.errors import InvalidValue
+from pixie_proxy.records import is_id
+
+_DEFAULT_LIMIT = 20
+_MAX_LIMIT = 100
+_MAX_EPOCH_S = 253_402_300_799  # the end of the year 9999
+
+T = TypeVar("T", bound=str)
+
+
+def check_names(request: web.Request, known: Collection[str]) -> None:
+    """Refuse names that mean nothing here: a misspelt filter must not answer with everything."""
+    for name in request.query:
+        if name not in known:
+            message = f"Unknown query parameter: '{name}'. Known here: {', '.join(sorted(known))}."
+            raise InvalidValue(message, param=name)
+
+
+def text(request: web.Request, name: str, most: int = 256) -> str | None:
+    """Read a text."""
+    value = request.query.get(name)
+    if value is not None and not 1 <= len(value) <= most:
+        message = f"'{name}' must have 1 to {most} characters."
+        raise InvalidValue(message, param=name)
+    return value
+
+
+def choice(request: web.Request, name: str, choices: Collection[T]) -> T | None:
+    """Read one of several words."""
+    value = request.query.get(name)
+    if value is None:
+        return None
+    for known in choices:
+        if value == known:
+            return known
+    message = f"'{name}' must be one of {', '.join(choices)}."
+    raise InvalidValue(message, param=name)
+
+
+def limit(request: web.Request) -> int:
+    """Read the size of a page."""
+    value = request.query.get("limit", str(_DEFAULT_LIMIT))
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= _MAX_LIMIT):
+        message = f"'limit' must be an integer from 1 to {_MAX_LIMIT}."
+        raise InvalidValue(message, param="limit")
+    return int(value)
+
+
+def image_cursor(request: web.Request, name: str) -> str | None:
+    """Read a cursor: the id of an image, which need not exist any more."""
+    value = request.query.get(name)
+    if value is not None and not is_id(value, "img"):
+        message = f"'{name}' must be the id of an image, as a list gave it."
+        raise InvalidValue(message, param=name)
+    return value
+
+
+def time_us(request: web.Request, name: str) -> int | None:
+    """Read a point in time: epoch seconds or ISO-8601 (UTC unless it says otherwise; a bare date is its start)."""
+    value = request.query.get(name)
+    if value is None:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            moment = datetime.fromisoformat(value)
+        except ValueError:
+            moment = None
+        if moment is not None:
+            moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+            seconds = moment.timestamp()
+        else:
+            seconds = -1.0
+    if not 0 <= seconds <= _MAX_EPOCH_S:
+        message = f"'{name}' must be seconds since 1970 or a time such as 2026-11-21T12:00:00Z."
+        raise InvalidValue(message, param=name)
+    return round(seconds * 1_000_000)

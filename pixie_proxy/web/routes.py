@@ -1,0 +1,47 @@
+"""Every address in one list, each with who may use it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from pixie_proxy.web import files, gallery, images, models, ops
+from pixie_proxy.web.auth import Access, guarded
+
+
+class Route(NamedTuple):
+    """One address. A route without an access does not exist, so none can be open by accident."""
+
+    method: str
+    path: str
+    handler: Handler
+    access: Access
+
+
+ROUTES: tuple[Route, ...] = (
+    Route("POST", "/v1/images/generations", images.generations, "maker"),
+    Route("POST", "/v1/images/edits", images.edits, "maker"),
+    Route("POST", "/v1/images/variations", images.variations, "maker"),
+    Route("GET", "/v1/models", models.list_models, "user"),
+    Route("GET", "/v1/models/{model}", models.get_model, "user"),
+    Route("GET", "/v1/me", gallery.me, "user"),
+    Route("GET", "/v1/images", gallery.list_images, "user"),
+    Route("GET", "/v1/images/{id}", gallery.get_image, "user"),
+    Route("GET", "/v1/images/{id}/content", files.content, "user"),
+    Route("GET", "/i/{name}", files.linked, "open"),
+    Route("GET", "/healthz", ops.healthz, "open"),
+    Route("GET", "/readyz", ops.readyz, "open"),
+)
+
+
+def build(routes: Iterable[Route] = ROUTES) -> list[web.RouteDef]:
+    """Make aiohttp's routes; GET answers HEAD as well."""
+    return [
+        web.get(route.path, guarded(route.handler, route.access))
+        if route.method == "GET"
+        else web.route(route.method, route.path, guarded(route.handler, route.access))
+        for route in routes
+    ]

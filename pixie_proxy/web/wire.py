@@ -1,0 +1,97 @@
+"""Our JSON on the wire: the only place that spells its fields."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pixie_proxy.records import ImageRecord, Page, User, id_time_us
+
+_SHOWN_PARAMS = ("size", "quality", "background")
+
+
+def image_json(record: ImageRecord, viewer: User, url: str, base_path: str = "/v1/images") -> dict[str, Any]:
+    """Write an image. `url` works for whoever holds it, so only owner and admins are given it."""
+    is_own = viewer.is_admin or record.owner_id == viewer.id
+    path = f"{base_path}/{record.id}"
+    size = f"{record.width}x{record.height}" if record.width and record.height else record.params.get("size")
+    return {
+        "id": record.id,
+        "object": "image",
+        "created": id_time_us(record.id) // 1_000_000,
+        "request_id": record.request_id,
+        "index": record.position,
+        "owner": record.owner_name,
+        "prompt": record.prompt,
+        "revised_prompt": record.revised_prompt,
+        "model": record.model,
+        "kind": record.kind,
+        "size": size,
+        "quality": record.params.get("quality"),
+        "background": record.params.get("background"),
+        "format": record.mime.removeprefix("image/").removesuffix("+xml"),
+        "width": record.width,
+        "height": record.height,
+        "bytes": record.size_bytes,
+        "sha256": record.sha256,
+        "visibility": record.visibility,
+        "url": url if is_own else None,
+        "content_url": f"{path}/content",
+        "thumbnail_url": None,
+        "parents": [],
+        "cost_usd": usd(share(record.cost_micros, record.siblings, record.position)),
+    }
+
+
+def list_json(page: Page[Any], items: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Write a list as OpenAI does."""
+    data = list(items)
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": page.has_more,
+    }
+
+
+def share(cost_micros: int | None, siblings: int, position: int) -> int | None:
+    """Give one image's part of its call's cost, so that the parts add up to the micro."""
+    if cost_micros is None:
+        return None
+    each, rest = divmod(cost_micros, siblings)
+    return each + (position < rest)
+
+
+def usd(micros: int | None) -> float | None:
+    """Write micros as USD; six digits hold them exactly."""
+    return None if micros is None else micros / 1_000_000
+
+
+def user_json(user: User) -> dict[str, Any]:
+    """Write what a caller may know of itself."""
+    limits = user.limits
+    return {
+        "id": user.id,
+        "object": "user",
+        "name": user.name,
+        "role": user.role,
+        "limits": {
+            "requests_per_minute": limits.requests_per_minute,
+            "images_per_minute": limits.images_per_minute,
+            "concurrent_requests": limits.concurrent_requests,
+            "usd_per_day": limits.usd_per_day,
+            "usd_per_month": limits.usd_per_month,
+        },
+    }
+
+
+def model_json(model: str, shutdown_date: str | None, created: int) -> dict[str, Any]:
+    """Write a model as OpenAI's list does."""
+    return {
+        "id": model,
+        "object": "model",
+        "created": created,
+        "owned_by": "openai" if "image" in model else "upstream",
+        "shutdown_date": shutdown_date,
+    }
