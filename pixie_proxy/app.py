@@ -19,7 +19,11 @@ from pixie_proxy.errors import ConfigError
 from pixie_proxy.gallery.library import Library
 from pixie_proxy.gallery.sharing import LinkSigner
 from pixie_proxy.generation import Generation
-from pixie_proxy.index import Index, settings as stored
+from pixie_proxy.generation.billing import Billing
+from pixie_proxy.generation.keeping import Keeping
+from pixie_proxy.generation.relaying import Relaying
+from pixie_proxy.index import Index
+from pixie_proxy.index import settings as stored
 from pixie_proxy.pricing import load_prices
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.finish import Finisher
@@ -56,7 +60,9 @@ def create_app(settings: Settings) -> web.Application:
 async def open_context(settings: Settings) -> AsyncIterator[Context]:
     """Open everything that handlers work with. Raises ConfigError with the remedy."""
     backends.prepare_data_dir(settings)
-    prices = load_prices({name: price.model_dump(exclude_none=True) for name, price in settings.models.prices.items()})
+    prices = load_prices(
+        {name: price.model_dump(exclude_none=True) for name, price in settings.models.prices.items()}
+    )
     catalog = Catalog(settings.models, frozenset(prices.models()))
     writers = ThreadPoolExecutor(WRITER_THREADS, thread_name_prefix="durable")
     tasks = TaskKeeper()
@@ -71,16 +77,24 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             links = LinkSigner(await _link_secret(index), settings.link_base)
             directory = await _open_directory(settings, index)
             finisher = Finisher(index, storage)
-            generation = Generation(
+            billing = Billing(prices)
+            keeping = Keeping(finisher, tasks, settings.gallery.visibility)
+            relaying = Relaying(
                 settings=settings,
-                index=index,
-                spool=spool,
-                finisher=finisher,
                 upstream=upstream,
                 fetcher=ImageFetcher(settings.upstream.base_url),
                 catalog=catalog,
-                prices=prices,
+                billing=billing,
+                keeping=keeping,
                 links=links,
+            )
+            generation = Generation(
+                index=index,
+                spool=spool,
+                catalog=catalog,
+                billing=billing,
+                keeping=keeping,
+                relaying=relaying,
                 tasks=tasks,
                 threads=writers,
             )
@@ -147,20 +161,18 @@ async def _claim_storage(index: Index, storage: Storage) -> None:
         log.warning("new storage: index and storage are both empty and belong together from now on")
     elif found is None:
         raise ConfigError(
-            [
-                f"storage: the index knows a storage, and this one has no {SENTINEL} file: is it mounted? "
-                "Nothing was changed"
-            ]
+            f"storage: the index knows a storage, and this one has no {SENTINEL} file: is it mounted? "
+            "Nothing was changed"
         )
     elif known is None:
         raise ConfigError(
-            [
-                "storage: it holds images, and the index is empty: was the index lost? "
-                "Restore a backup of it, or give a new storage folder. Nothing was changed"
-            ]
+            "storage: it holds images, and the index is empty: was the index lost? "
+            "Restore a backup of it, or give a new storage folder. Nothing was changed"
         )
     elif known != found:
-        raise ConfigError(["storage: this is another storage than the one the index knows. Nothing was changed"])
+        raise ConfigError(
+            "storage: this is another storage than the one the index knows. Nothing was changed"
+        )
 
 
 async def _sentinel(storage: Storage) -> str | None:
@@ -168,5 +180,3 @@ async def _sentinel(storage: Storage) -> str | None:
         return b"".join([piece async for piece in storage.read(SENTINEL)]).decode().strip()
     except ObjectMissing:
         return None
-
-

@@ -22,10 +22,8 @@ def prepare_data_dir(settings: Settings) -> None:
     data_dir = settings.server.data_dir
     if settings.server.require_existing and not (data_dir / "pixie.db").exists():
         raise ConfigError(
-            [
-                f"server.data_dir: {data_dir} holds no pixie.db, and server.require_existing is on: "
-                "mount the volume, or turn the setting off for the very first start"
-            ]
+            f"server.data_dir: {data_dir} holds no pixie.db, and server.require_existing is on: "
+            "mount the volume, or turn the setting off for the very first start"
         )
     probe = data_dir / ".writable"
     try:
@@ -33,25 +31,25 @@ def prepare_data_dir(settings: Settings) -> None:
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as exc:
-        raise ConfigError([_unwritable(data_dir, exc)]) from None
+        raise ConfigError(_unwritable(data_dir, exc)) from None
 
 
 def open_storage(settings: Settings, writers: Executor) -> Storage:
     """Open the storage of the settings. Raises ConfigError."""
     if settings.storage.kind == "s3":
-        raise ConfigError(["storage.kind: s3 is not in this version yet; use local"])
+        raise ConfigError("storage.kind: s3 is not in this version yet; use local")
     path = settings.storage_path
     try:
         path.mkdir(parents=True, exist_ok=True, mode=0o700)
     except OSError as exc:
-        raise ConfigError([f"storage.path: {path} can't be made ({exc.strerror})"]) from None
+        raise ConfigError(f"storage.path: {path} can't be made ({exc.strerror})") from None
     return LocalStorage(path, writers)
 
 
 async def open_index(settings: Settings) -> Index:
     """Open the index of the settings, made or migrated if need be. Raises ConfigError, IndexUnavailable."""
     if settings.index.url is not None:
-        raise ConfigError(["index.url: PostgreSQL is not in this version yet; leave it empty for SQLite"])
+        raise ConfigError("index.url: PostgreSQL is not in this version yet; leave it empty for SQLite")
     data_dir = settings.server.data_dir
     return await open_sqlite(data_dir / "pixie.db", lock_path=data_dir / "pixie.lock")
 
@@ -61,16 +59,14 @@ def open_upstream(settings: Settings) -> Upstream:
     upstream = settings.upstream
     if upstream.base_url == OPENAI_URL and upstream.api_key is None:
         raise ConfigError(
-            [
-                "upstream.api_key: no OpenAI key. Set the environment variable OPENAI_API_KEY, "
-                "or try the proxy without one: pixie demo"
-            ]
+            "upstream.api_key: no OpenAI key. Set the environment variable OPENAI_API_KEY, "
+            "or try the proxy without one: pixie demo"
         )
     return OpenAIUpstream(upstream)
 
 
 def _unwritable(path: Path, exc: OSError) -> str:
-    import os  # noqa: PLC0415 - on the way out only
+    import os
 
     return (
         f"server.data_dir: {path} can't be written ({exc.strerror}); we run as uid {os.getuid()}. "

@@ -58,12 +58,17 @@ class Section(BaseModel):
 class ServerSettings(Section):
     """Where we listen and where our own data lives."""
 
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 = every interface")
+    host: str = Field(
+        "127.0.0.1", min_length=1, description="Address to listen on; 0.0.0.0 = every interface"
+    )
     port: int = Field(8080, ge=0, le=65535, description="Port to listen on; 0 = any free one")
     public_url: HttpUrl | None = Field(
-        None, description="The address people reach us at, such as https://images.example.org; links start with it"
+        None,
+        description="The address people reach us at, such as https://images.example.org; links start with it",
     )
-    data_dir: Path = Field(Path("data"), description="Folder for the index, the spool and (by default) the images")
+    data_dir: Path = Field(
+        Path("data"), description="Folder for the index, the spool and (by default) the images"
+    )
     drain_s: PositiveSeconds = Field(
         900, description="After SIGTERM, how long running calls may take to end, in seconds"
     )
@@ -71,7 +76,8 @@ class ServerSettings(Section):
         [], description="Addresses or networks whose X-Forwarded-For is believed, such as 10.0.0.0/8"
     )
     require_existing: bool = Field(
-        default=False, description="Refuse to start on an empty data directory (a volume that was not mounted)"
+        default=False,
+        description="Refuse to start on an empty data directory (a volume that was not mounted)",
     )
 
 
@@ -121,7 +127,8 @@ class ModelSettings(Section):
     )
     allow: list[str] = Field([], description="The only models that may be used; empty = all")
     prices: dict[str, Price] = Field(
-        {}, description="Prices that go over the built-in ones: MODEL: {usd_per_image: 0.04}, or per million tokens"
+        {},
+        description="Prices that go over the built-in ones: MODEL: {usd_per_image: 0.04}, or per million tokens",
     )
 
 
@@ -198,10 +205,13 @@ class GallerySettings(Section):
 
     visibility: Visibility = Field("team", description="Of new images: private, team or public")
     add_url: bool | None = Field(
-        None, description="Add a link beside b64_json when response_format is absent; empty = on if public_url is set"
+        None,
+        description="Add a link beside b64_json when response_format is absent; empty = on if public_url is set",
     )
     allow_public: bool = Field(default=False, description="Let anyone open public images at /public")
-    retention_days: Positive | None = Field(None, description="Delete images after so many days; empty = never")
+    retention_days: Positive | None = Field(
+        None, description="Delete images after so many days; empty = never"
+    )
     trash_days: Positive = Field(30, description="How long deleted images can be restored, in days")
     thumbnail_px: list[Annotated[int, Field(ge=16, le=2048)]] = Field(
         [256, 512], min_length=1, description="Thumbnail sizes, longest edge in pixels"
@@ -266,9 +276,9 @@ def load_settings(
     try:
         settings = Settings.model_validate(layers)
     except ValidationError as exc:
-        raise ConfigError(problems + [_describe(error) for error in exc.errors()]) from None
+        raise ConfigError(*problems, *map(_describe, exc.errors())) from None
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(*problems)
     return _with_default_key(settings, environ)
 
 
@@ -346,7 +356,7 @@ def _put(layers: dict[str, Any], path: list[str], value: object) -> None:
     layers[last] = value
 
 
-def _resolve(value: Any, path: str, environ: Mapping[str, str], problems: list[str]) -> Any:  # noqa: ANN401 - YAML
+def _resolve(value: Any, path: str, environ: Mapping[str, str], problems: list[str]) -> Any:
     """Replace `${NAME}` by the environment's value and `$$` by `$`, everywhere in a value."""
     if isinstance(value, dict):
         return {key: _resolve(item, f"{path}.{key}", environ, problems) for key, item in value.items()}
@@ -375,7 +385,7 @@ def _with_default_key(settings: Settings, environ: Mapping[str, str]) -> Setting
     return settings.model_copy(update={"upstream": upstream})
 
 
-def _describe(error: Any) -> str:  # noqa: ANN401 - pydantic's ErrorDetails
+def _describe(error: Any) -> str:
     """Turn one of pydantic's errors into a line that says where and what."""
     where = ""
     for step in error["loc"]:

@@ -36,7 +36,7 @@ from typing import Any, ClassVar
 class ConfigError(Exception):
     """Settings that can't be used; one line a problem."""
 
-    def __init__(self, problems: list[str]) -> None:
+    def __init__(self, *problems: str) -> None:
         """Keep every problem, so that one start tells them all."""
         super().__init__("\n".join(problems))
         self.problems = problems

@@ -9,7 +9,11 @@ import traceback
 
 import orjson
 
-_STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {"message", "asctime", "taskName"}
+_STANDARD = frozenset(logging.LogRecord("", 0, "", 0, "", (), None).__dict__) | {
+    "message",
+    "asctime",
+    "taskName",
+}
 _MAX_CHARACTERS = 4000
 
 
@@ -19,14 +23,17 @@ class JsonFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         """Give the line."""
         line: dict[str, object] = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z",
+            "time": time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
+            + f".{int(record.msecs):03d}Z",
             "level": record.levelname.lower(),
             "logger": record.name,
             "message": record.getMessage()[:_MAX_CHARACTERS],
         }
         for name, value in record.__dict__.items():
             if name not in _STANDARD:
-                line[name] = value if isinstance(value, int | float | bool | None) else str(value)[:_MAX_CHARACTERS]
+                line[name] = (
+                    value if isinstance(value, int | float | bool | None) else str(value)[:_MAX_CHARACTERS]
+                )
         if record.exc_info and record.exc_info[1] is not None:
             line["error"] = "".join(traceback.format_exception(record.exc_info[1]))[-_MAX_CHARACTERS:]
         return orjson.dumps(line).decode()

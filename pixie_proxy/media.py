@@ -46,7 +46,7 @@ def sniff(head: bytes) -> str:
 
 
 def dimensions(head: bytes) -> tuple[int, int] | None:
-    """Give (width, height) in pixels from a file's leading bytes, or None where they do not tell (SVG, a cut header)."""
+    """Give (width, height) in pixels from a file's leading bytes; None where they do not tell (SVG, a cut header)."""
     try:
         match sniff(head):
             case "image/png":

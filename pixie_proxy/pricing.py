@@ -239,7 +239,7 @@ def load_prices(overrides: Mapping[str, Mapping[str, float]]) -> Prices:
             rates = _overridden(name, known.rates if name in models else None, override, problems)
             models[name] = replace(known, rates=rates)
     if problems:
-        raise ConfigError(problems)
+        raise ConfigError(*problems)
     return Prices(models, families.values())
 
 

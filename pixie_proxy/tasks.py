@@ -22,8 +22,12 @@ class TaskKeeper:
         """Count the tasks that run."""
         return len(self._tasks)
 
-    def spawn(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
-        """Start a task and own it; an exception that nobody awaits is logged under its name."""
+    def spawn(self, work: Coroutine[Any, Any, object], name: str) -> None:
+        """Start a task that nobody waits for."""
+        self.run(work, name)  # type: ignore[unused-awaitable]
+
+    def run(self, work: Coroutine[Any, Any, T], name: str) -> asyncio.Task[T]:
+        """Start a task and own it; its exception is logged under its name."""
         task = asyncio.get_running_loop().create_task(work, name=name)
         self._tasks.add(task)
         task.add_done_callback(self._ended)

@@ -36,7 +36,7 @@ FLARE, TWO = "gpt-image-2.5-flare", "gpt-image-2"
         ("3840x2160", 371, 865, 3336, 5930, 13342),
     ],
 )
-def test_output_tokens_match_the_published_table(  # noqa: PLR0917
+def test_output_tokens_match_the_published_table(
     size: str, low: int, medium: int, high: int, xhigh: int, most: int
 ) -> None:
     """2.5 has five qualities; 2's three are 2.5's low, high and max. Landscape and portrait are alike."""
@@ -102,7 +102,10 @@ def test_every_live_model_has_rates_and_the_dead_ones_have_none() -> None:
     """The list is the price page's; a model that is not on it is not free, it is unknown."""
     for model in PRICES.models():
         rates = PRICES.rates(model)
-        assert rates is not None and rates.text_in > 0 and rates.image_in > 0 and rates.image_out > 0
+        assert rates is not None
+        assert rates.text_in > 0
+        assert rates.image_in > 0
+        assert rates.image_out > 0
     assert PRICES.rates(TWO) == Rates(
         text_in=5_000_000,
         cached_text_in=1_250_000,
@@ -111,7 +114,8 @@ def test_every_live_model_has_rates_and_the_dead_ones_have_none() -> None:
         image_out=30_000_000,
     )
     assert PRICES.rates("gpt-image-2-2026-04-21") == PRICES.rates(TWO)
-    assert PRICES.rates("dall-e-3") is None and PRICES.rates("gpt-image-1") is None
+    assert PRICES.rates("dall-e-3") is None
+    assert PRICES.rates("gpt-image-1") is None
     assert PRICES.shutdown_date("gpt-image-1.5-2025-12-16") == date(2026, 12, 1)
     assert PRICES.shutdown_date(TWO) is None
 
@@ -142,9 +146,14 @@ def test_cost_is_rounded_up_once() -> None:
 
 def test_official_prices_per_image() -> None:
     """OpenAI's own prices for gpt-image-2 and 1.5, to the digits it shows."""
-    for model, quality, usd in ((TWO, "low", 0.006), (TWO, "high", 0.211), ("gpt-image-1.5", "medium", 0.034)):
+    for model, quality, usd in (
+        (TWO, "low", 0.006),
+        (TWO, "high", 0.211),
+        ("gpt-image-1.5", "medium", 0.034),
+    ):
         rates, tokens = PRICES.rates(model), PRICES.output_tokens(model, "1024x1024", quality)
-        assert rates and tokens
+        assert rates
+        assert tokens
         assert round(cost_micros(Usage(image_out=tokens), rates, 1) / 1e6, 3) == usd
 
 
@@ -166,7 +175,11 @@ def test_official_prices_per_image() -> None:
             Usage(text_in=10, image_in=40, image_out=1),
         ),
         (
-            {"input_tokens": 5, "input_tokens_details": {"text_tokens": 4, "image_tokens": 9}, "output_tokens": 1},
+            {
+                "input_tokens": 5,
+                "input_tokens_details": {"text_tokens": 4, "image_tokens": 9},
+                "output_tokens": 1,
+            },
             Usage(text_in=4, image_in=9, image_out=1),
         ),
         (
@@ -217,7 +230,7 @@ def test_bogus_usage_is_no_usage(obj: object) -> None:
         ("5000x5000", "low", 1, 0, 0, 659 * 30),
     ],
 )
-def test_ceiling(  # noqa: PLR0917
+def test_ceiling(
     size: str | None, quality: str | None, n: int, inputs: int, partials: int, micros: int
 ) -> None:
     """A hold takes what is not said at its dearest legal value."""
@@ -244,7 +257,8 @@ def test_no_answer_costs_more_than_its_ceiling(model: str) -> None:
             tokens = PRICES.output_tokens(model, size, quality)
             if tokens is not None:
                 ceiling = PRICES.ceiling_micros(model, size, quality)
-                assert ceiling is not None and open_ceiling is not None
+                assert ceiling is not None
+                assert open_ceiling is not None
                 assert cost_micros(Usage(image_out=tokens), rates, 1) <= ceiling <= open_ceiling
 
 
@@ -254,10 +268,13 @@ def test_the_operators_prices_win() -> None:
         ("text_in", "image_in", "image_out"), 0.15
     )})  # fmt: skip
     two, flux, house = (prices.rates(name) for name in ("gpt-image-2-2026-04-21", "flux", "house"))
-    assert two and (two.image_out, two.image_in) == (60_000_000, 8_000_000)
-    assert flux and cost_micros(Usage(image_out=10**6), flux, 3) == 120_000
+    assert two
+    assert (two.image_out, two.image_in) == (60_000_000, 8_000_000)
+    assert flux
+    assert cost_micros(Usage(image_out=10**6), flux, 3) == 120_000
     assert prices.ceiling_micros("flux", None, None, 3) == 120_000
-    assert house and house.text_in == 150_000
+    assert house
+    assert house.text_in == 150_000
     assert prices.ceiling_micros("house", "1024x1024", "low") == -(-784 * 150_000 // 10**6)
     assert {"flux", "house"} < set(prices.models())
 
@@ -284,4 +301,6 @@ def test_prices_are_integers() -> None:
     """No rate is a float, so no bill can be."""
     prices: Prices = load_prices({"flux": {"usd_per_image": 0.1 + 0.2}})
     flux = prices.rates("flux")
-    assert flux and flux.image_micros == 300_001 and type(flux.image_micros) is int
+    assert flux
+    assert flux.image_micros == 300_001
+    assert type(flux.image_micros) is int

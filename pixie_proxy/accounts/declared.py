@@ -73,7 +73,10 @@ def _sync(tx: Tx, declared: Sequence[DeclaredUser]) -> None:
     for person in declared:
         limits = person.limits.model_dump(exclude_unset=True) if person.limits else {}
         user = accounts.put_declared_user(
-            tx, StoredUser(id=new_id("usr"), name=person.name, role=person.role, created_us=now_us, limits=limits)
+            tx,
+            StoredUser(
+                id=new_id("usr"), name=person.name, role=person.role, created_us=now_us, limits=limits
+            ),
         )
         key = person.key.get_secret_value() if person.key else None
         digests.append(digest(key) if key else person.key_sha256 or "")

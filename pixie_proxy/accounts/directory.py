@@ -38,7 +38,9 @@ class Directory:
             )
             if is_live and not user.disabled:
                 return user
-        raise InvalidApiKey(f"Incorrect API key provided: {_masked(key)}. Ask the admin of this proxy for a key.")  # noqa: EM102, TRY003
+        raise InvalidApiKey(
+            f"Incorrect API key provided: {_masked(key)}. Ask the admin of this proxy for a key."
+        )
 
     def _user(self, credential: Credential) -> User:
         own = credential.user

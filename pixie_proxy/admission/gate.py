@@ -82,7 +82,9 @@ def _refuse(call: CallRecord, account: Account, limits: Limits, admitted: Admitt
     """Raise for the first limit that the call would pass."""
     images = limits.images_per_minute
     if images is not None and call.images_asked > images:
-        message = f"n is {call.images_asked}, and your limit is {images} images a minute: it can never be met."
+        message = (
+            f"n is {call.images_asked}, and your limit is {images} images a minute: it can never be met."
+        )
         raise InvalidValue(message, param="n")
     for name, taken in (("requests", admitted.requests), ("images", admitted.images)):
         if taken is not None and taken.wait_us > 0:

@@ -41,10 +41,12 @@ class _LazyGroup(click.Group):
             formatter.write_dl(list(_COMMANDS.items()))
 
 
-@click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(
+    cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
 @click.version_option(__version__, prog_name="pixie")
 def pixie() -> None:
-    """A self-hosted proxy for the OpenAI Images API that keeps every image.
+    r"""Run a self-hosted proxy for the OpenAI Images API that keeps every image.
 
     \b
     Try it without a key:   pixie demo
@@ -74,6 +76,6 @@ def main(arguments: list[str] | None = None) -> None:
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _tell(*lines: Any) -> None:  # noqa: ANN401 - printed
+def _tell(*lines: Any) -> None:
     for line in lines:
         click.echo(f"pixie: {line}", err=True)

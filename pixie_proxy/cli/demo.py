@@ -17,8 +17,8 @@ from pixie_proxy import logs
 from pixie_proxy.accounts.declared import ADMIN_KEY_FILE
 from pixie_proxy.cli.options import config_options, listen_options
 from pixie_proxy.cli.serve import run
+from pixie_proxy.cli.server import serve
 from pixie_proxy.config import Settings, load_settings
-from pixie_proxy.server import serve
 from pixie_proxy.upstream.demo import demo_upstream
 
 _DATA_DIR = Path("pixie-demo")
@@ -28,7 +28,9 @@ _PROMPT = "A lighthouse on a cliff above the sea at sunset, with sailing boats"
 @click.command("demo")
 @config_options
 @listen_options
-@click.option("--pace", type=click.FloatRange(0, 10), default=1.0, show_default=True, help="How slowly pictures come; 0 = at once")
+@click.option(
+    "--pace", type=click.FloatRange(0, 10), default=1.0, help="How slowly pictures come: 1 usual, 0 at once"
+)
 @click.option("--once", is_flag=True, help="Make the one image, say where it is, and stop")
 def command(
     config: Path | None, data_dir: Path | None, host: str | None, port: int | None, pace: float, once: bool
@@ -86,7 +88,10 @@ def _free_port() -> int | None:
 async def _show(url: str, settings: Settings, stop: asyncio.Event | None) -> None:
     """Make an image as any client would, and say where everything is."""
     try:
-        key = os.environ.get("PIXIE_ADMIN_KEY") or (settings.server.data_dir / ADMIN_KEY_FILE).read_text().strip()
+        key = (
+            os.environ.get("PIXIE_ADMIN_KEY")
+            or (settings.server.data_dir / ADMIN_KEY_FILE).read_text().strip()
+        )
         click.echo(f"Drawing a first picture: {_PROMPT} …")
         image = await _make_image(url, key)
         path = settings.server.data_dir / "first-image.png"
@@ -103,7 +108,9 @@ async def _make_image(url: str, key: str) -> dict[str, Any]:
     headers = {"Authorization": f"Bearer {key}"}
     async with (
         aiohttp.ClientSession(headers=headers) as session,
-        session.post(f"{url}/v1/images/generations", json={"prompt": _PROMPT, "size": "1024x1024"}) as response,
+        session.post(
+            f"{url}/v1/images/generations", json={"prompt": _PROMPT, "size": "1024x1024"}
+        ) as response,
     ):
         response.raise_for_status()
         answer = await response.json()

@@ -19,13 +19,18 @@ def config_options(command: F) -> F:
         "--data", "data_dir", type=_PATH, metavar="DIR", help="Data directory (over server.data_dir)"
     )(command)
     return click.option(
-        "--config", type=_PATH, metavar="FILE", help="Settings file (default: $PIXIE_CONFIG, else ./config.yaml)"
+        "--config",
+        type=_PATH,
+        metavar="FILE",
+        help="Settings file (default: $PIXIE_CONFIG, else ./config.yaml)",
     )(command)
 
 
 def listen_options(command: F) -> F:
     """Add `--host` and `--port`."""
-    command = click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Port to listen on; 0 = any free")(
+    command = click.option(
+        "--port", type=click.IntRange(0, 65535), metavar="N", help="Port; 0 = any free one"
+    )(command)
+    return click.option("--host", metavar="H", help="Address to listen on; 0.0.0.0 = every interface")(
         command
     )
-    return click.option("--host", metavar="H", help="Address to listen on; 0.0.0.0 = every interface")(command)

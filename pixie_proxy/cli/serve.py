@@ -9,8 +9,8 @@ import click
 
 from pixie_proxy import logs
 from pixie_proxy.cli.options import config_options, listen_options
+from pixie_proxy.cli.server import serve
 from pixie_proxy.config import load_settings
-from pixie_proxy.server import serve
 
 
 @click.command("serve")
@@ -35,7 +35,7 @@ def command(config: Path | None, data_dir: Path | None, host: str | None, port: 
 def run(work: object) -> None:
     """Run a coroutine on uvloop where there is one."""
     try:
-        import uvloop  # noqa: PLC0415 - not on every platform
+        import uvloop
     except ImportError:
         asyncio.run(work)  # type: ignore[arg-type]
     else:

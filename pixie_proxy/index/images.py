@@ -139,9 +139,9 @@ def page(
 ) -> Page[ImageRecord]:
     """List what `viewer` may see: their own images and those shared with the team, admins every one.
 
-    `after` and `before` are ids and mean before and behind in the asked order; with `before` alone the walk goes
-    backwards from there, and the page still comes in the asked order. Times are half-open. `deleted` lists the trash
-    instead: one's own, for admins everybody's.
+    `after` and `before` are ids: what follows and what precedes them in the asked order. With `before` alone the walk
+    goes backwards from there, and the page still comes in the asked order. Times are half-open. `deleted` lists the
+    trash instead: one's own, for admins everybody's.
     """
     rights = _rights(viewer, owner_id, visibility, deleted=deleted)
     if not rights:

@@ -38,7 +38,7 @@ def migrate(connection: sqlite3.Connection, folder: Path = MIGRATIONS) -> int:
     version = schema_version(connection)
     if version > newest:
         problem = f"index: the database has schema {version}, this pixie_proxy knows {newest}"
-        raise ConfigError([f"{problem}: run the newer version, or restore a backup from before the upgrade"])
+        raise ConfigError(f"{problem}: run the newer version, or restore a backup from before the upgrade")
     return version
 
 
@@ -50,14 +50,15 @@ def schema_version(connection: sqlite3.Connection) -> int:
 
 def statements(script: str) -> Iterator[str]:
     """Split a script into statements; semicolons in strings, comments and triggers don't end one."""
+    *pieces, rest = script.split(";")
     statement = ""
-    for piece in script.split(";"):
+    for piece in pieces:
         statement += piece + ";"
         if sqlite3.complete_statement(statement):
             yield statement.strip()
             statement = ""
-    if statement.strip(" \n;"):
-        yield statement.strip()
+    if (statement + rest).strip():  # comments, or a statement that lacks its end: SQLite tells which
+        yield (statement + rest).strip()
 
 
 def _apply(connection: sqlite3.Connection, number: int, script: str) -> None:

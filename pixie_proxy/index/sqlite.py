@@ -17,7 +17,7 @@ from pixie_proxy.errors import ConfigError, IndexUnavailable
 from pixie_proxy.index import Tx
 from pixie_proxy.index.batch import BatchConnection, Lane, translate, unavailable
 from pixie_proxy.index.lock import FileLock, LockTimeout
-from pixie_proxy.index.migrate import migrate
+from pixie_proxy.index.migrate import migrate, schema_version
 
 T = TypeVar("T")
 
@@ -68,7 +68,7 @@ class SqliteIndex:
     async def close(self) -> None:
         """Finish what was accepted, then close. Who closes last checkpoints, so that happens under the lock.
 
-        If the lock can't be had the readers stay until the writer is gone: then nobody checkpoints (they can't write),
+        If the lock can't be had, the readers stay until the writer is gone: then nobody checkpoints (they can't write),
         and the next start finds everything in the write-ahead log.
         """
         await self._writes.close()
@@ -104,7 +104,7 @@ async def open_sqlite(
             return _connect(path, "rw", PRAGMAS, busy_timeout_ms, migrate)
 
     def connect_reader() -> sqlite3.Connection:
-        return _connect(path, "ro", READER_PRAGMAS, busy_timeout_ms)
+        return _connect(path, "ro", READER_PRAGMAS, busy_timeout_ms, schema_version)
 
     writer = BatchConnection(connect_writer, "BEGIN IMMEDIATE", guard)
     reading = [BatchConnection(connect_reader, "BEGIN") for _ in range(readers)]
@@ -142,7 +142,7 @@ def _connect(
     mode: str,
     pragmas: dict[str, tuple[str, object]],
     busy_timeout_ms: int,
-    prepare: Callable[[sqlite3.Connection], object] | None = None,
+    prepare: Callable[[sqlite3.Connection], object],
 ) -> sqlite3.Connection:
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
@@ -156,8 +156,9 @@ def _connect(
         for name, (setting, _) in pragmas.items():
             connection.execute(f"PRAGMA {name} = {setting}")
         _check(connection, pragmas | {"busy_timeout": ("", busy_timeout_ms)})
-        if prepare is not None:
-            prepare(connection)
+        prepare(
+            connection
+        )  # a first read: only from then on does SQLite count the connection among its users
     except BaseException:
         connection.close()
         raise
@@ -171,4 +172,4 @@ def _check(connection: sqlite3.Connection, pragmas: dict[str, tuple[str, object]
         found = row[0] if row is not None else 0  # mmap_size has no answer where it was compiled out
         if found != expected:
             problem = f"index: SQLite runs with {name} = {found}, it must be {expected}"
-            raise ConfigError([f"{problem}: put the data directory on a local disk"])
+            raise ConfigError(f"{problem}: put the data directory on a local disk")

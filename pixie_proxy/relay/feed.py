@@ -41,7 +41,7 @@ class Feed:
         self._is_spilling = False
         self._written_bytes = 0
         self._read_bytes = 0
-        self._waiter: asyncio.Future[None] | None = None
+        self._waiter: asyncio.Future[bool] | None = None
         self._is_closed = False
         self._is_broken = False
         self.is_abandoned = False
@@ -181,6 +181,6 @@ class Feed:
         return os.pread(self._file.fileno(), size, self._read_bytes)
 
 
-def _resolve(waiter: asyncio.Future[bool], value: bool) -> None:  # noqa: FBT001 - a timer's callback
+def _resolve(waiter: asyncio.Future[bool], value: bool) -> None:
     if not waiter.done():
         waiter.set_result(value)

@@ -132,7 +132,9 @@ class Capture(ABC):
         """Turn from text to the image at `begin` of it; the last part of the text is the window at `at` of `chunk`."""
         window = min(WINDOW_BYTES, len(chunk) - at)
         behind = len(self._text) - begin
-        early = bytes(self._text[begin : begin + max(0, behind - window)])  # a `d` that could have begun `data:`
+        early = bytes(
+            self._text[begin : begin + max(0, behind - window)]
+        )  # a `d` that could have begun `data:`
         self._give_head(begin)
         self._text.clear()
         self._check_room()
@@ -250,7 +252,8 @@ def load_json(text: bytes) -> Any:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         try:
-            mended = json.dumps(json.loads(text), ensure_ascii=False, allow_nan=False)
+            # Decoded here: json.loads would also take UTF-16 and a BOM, which the walk did not understand.
+            mended = json.dumps(json.loads(text.decode()), ensure_ascii=False, allow_nan=False)
         except RecursionError as exc:
             raise ValueError("nested too deeply") from exc
         return orjson.loads(mended.encode("utf-8", "replace"))

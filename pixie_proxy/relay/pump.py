@@ -40,15 +40,15 @@ class Pump:
         *,
         image_id: Callable[[int], str],
         seal: Callable[[], Awaitable[None]],
-        open_answer: Callable[[], None],
+        begin_answer: Callable[[], None],
     ) -> None:
-        """Wire one answer: `seal` makes what came durable, `open_answer` lets the client's answer begin."""
+        """Wire one answer: `seal` makes what came durable, `begin_answer` lets the client's answer begin."""
         self._capture = capture
         self._spooled = spooled
         self._feed = feed
         self._image_id = image_id
         self._seal = seal
-        self._open_answer = open_answer
+        self._begin_answer = begin_answer
         self._withheld: list[bytes] = []
         self._has_new_images = False
         self.names: dict[int, StoredName] = {}
@@ -84,7 +84,7 @@ class Pump:
         if isinstance(self._capture, SseCapture):
             self._feed.is_between_events = self._capture.between_events
         elif self._feed.put_bytes >= READY_BYTES:
-            self._open_answer()
+            self._begin_answer()
 
     def release(self) -> None:
         """Let go what was held back: the call is durable."""

@@ -45,10 +45,14 @@ class Refusal:
 def judge(status: int, headers: Mapping[str, str], body: bytes, secret: str, request_id: str) -> Refusal:
     """Judge an answer that is not a success. `secret` is the operator's key: it is cut out of what passes."""
     if status in {401, 403}:
-        message = "The upstream refused the proxy's own credentials. The operator has to mend upstream.api_key."
+        message = (
+            "The upstream refused the proxy's own credentials. The operator has to mend upstream.api_key."
+        )
         return Refusal(error=UpstreamRejectedCredentials(message), is_definite=True, may_send_again=False)
     if 300 <= status < 400:
-        message = "The upstream answered with a redirect, which is never followed. The operator has to mend upstream.base_url."
+        message = (
+            "The upstream answered with a redirect, which we never follow. The operator has to mend base_url."
+        )
         return Refusal(error=UpstreamUnreachable(message), is_definite=True, may_send_again=False)
     said = _envelope(body, secret)
     if status < 400 or (status >= 500 and said is None):
@@ -103,11 +107,15 @@ def _own_envelope(status: int, body: bytes, secret: str) -> dict[str, Any]:
         said = None
     text = None
     if isinstance(said, dict):
-        text = next((said[name] for name in ("error", "detail", "message") if isinstance(said.get(name), str)), None)
+        text = next(
+            (said[name] for name in ("error", "detail", "message") if isinstance(said.get(name), str)), None
+        )
     message = text or f"The upstream refused the request with status {status}."
     if secret:
         message = message.replace(secret, "[hidden]")
-    return {"error": {"message": message[:2000], "type": "invalid_request_error", "param": None, "code": None}}
+    return {
+        "error": {"message": message[:2000], "type": "invalid_request_error", "param": None, "code": None}
+    }
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:

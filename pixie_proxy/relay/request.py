@@ -27,7 +27,9 @@ PATHS: Mapping[Kind, str] = {
 MAX_IMAGES = 10
 MAX_PARTIAL_IMAGES = 3
 
-_SCALARS = frozenset({"prompt", "model", "n", "size", "quality", "stream", "partial_images", "response_format"})
+_SCALARS = frozenset(
+    {"prompt", "model", "n", "size", "quality", "stream", "partial_images", "response_format"}
+)
 """Fields of a form that may come once only: which of two values counts would be for each server to choose."""
 
 _NOT_PARAMS = frozenset({"prompt", "model", "stream", "response_format", "images", "image", "mask", "user"})
@@ -91,7 +93,11 @@ class ImageRequest:
 
     @classmethod
     def _checked(
-        cls, kind: Kind, fields: dict[str, Any], texts: tuple[TextPart, ...] | None, files: tuple[FilePart, ...]
+        cls,
+        kind: Kind,
+        fields: dict[str, Any],
+        texts: tuple[TextPart, ...] | None,
+        files: tuple[FilePart, ...],
     ) -> ImageRequest:
         is_form = texts is not None
         return cls(
@@ -123,7 +129,9 @@ class ImageRequest:
         digest.update(orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
         return digest.hexdigest()
 
-    def to_upstream(self, request_id: str, model: str, response_format: ResponseFormat | None) -> UpstreamRequest:
+    def to_upstream(
+        self, request_id: str, model: str, response_format: ResponseFormat | None
+    ) -> UpstreamRequest:
         """Rebuild the call for the upstream, under the model that was priced; None drops `response_format`."""
         path = PATHS[self.kind]
         if self.texts is None:
@@ -216,10 +224,10 @@ def _file_id_refused(param: str) -> InvalidValue:
     return InvalidValue(message, param=param)
 
 
-def _is_short(value: Any) -> bool:  # noqa: ANN401 - any JSON
+def _is_short(value: Any) -> bool:
     return len(value if isinstance(value, str) else orjson.dumps(value)) <= _MAX_PARAM_CHARACTERS
 
 
-def _type_name(value: Any) -> str:  # noqa: ANN401 - any JSON
+def _type_name(value: Any) -> str:
     names = {dict: "an object", list: "a list", str: "text", bool: "true or false", type(None): "null"}
     return names.get(type(value), "a number")

@@ -180,8 +180,8 @@ class SseCapture(Capture):
             self._pass(end)
             return
         fields = self._load(bytes(self._payload))
-        slot = lift_slot(fields)
         kind = _kind(fields, self._name)
+        slot = lift_slot(fields)
         self._has_outcome = self._has_outcome or kind in {"completed", "error"}
         if self._mark is None:
             self._pass(end)

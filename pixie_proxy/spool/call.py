@@ -116,7 +116,7 @@ class SpooledCall:
                 part.file.close()
         self._parts.clear()
         if self._is_made:
-            await self._hop(shutil.rmtree, self.folder, True)  # noqa: FBT003 - ignore_errors is positional here
+            await self._hop(shutil.rmtree, self.folder, True)
 
     def paths(self) -> Iterable[tuple[StoredImage, Path]]:
         """Give every kept image with its place."""

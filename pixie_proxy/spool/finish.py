@@ -1,4 +1,4 @@
-"""Bring a durable call to where it stays: its rows to the index, its folder to storage, each again until it is there."""
+"""Bring a durable call to where it stays: rows to the index, folder to storage, each tried until it is there."""
 
 from __future__ import annotations
 

@@ -62,19 +62,15 @@ class LocalStorage:
     async def read(self, ref: str, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """Read piece by piece, each in a thread."""
         try:
-            file = await aiofiles.open(self._root / ref, "rb")
+            async with aiofiles.open(self._root / ref, "rb") as file:
+                await file.seek(start)
+                while piece := await file.read(
+                    PIECE_BYTES if stop is None else min(PIECE_BYTES, stop - start)
+                ):
+                    start += len(piece)
+                    yield piece
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             raise ObjectMissing(ref) from None
-        async with file:
-            await file.seek(start)
-            left = stop - start if stop is not None else None
-            while left is None or left > 0:
-                piece = await file.read(PIECE_BYTES if left is None else min(PIECE_BYTES, left))
-                if not piece:
-                    return
-                if left is not None:
-                    left -= len(piece)
-                yield piece
 
     async def put(self, ref: str, data: bytes) -> None:
         """Write beside the target, fsync, and rename over it."""

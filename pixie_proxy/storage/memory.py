@@ -20,7 +20,9 @@ class MemoryStorage:
     async def adopt(self, folder: Path, ref: str) -> None:
         """Read the folder's files in, then remove it."""
         if f"{ref}/{MANIFEST}" not in self.files:
-            found = await asyncio.to_thread(lambda: {path.name: path.read_bytes() for path in folder.iterdir()})
+            found = await asyncio.to_thread(
+                lambda: {path.name: path.read_bytes() for path in folder.iterdir()}
+            )
             self.files.update({f"{ref}/{name}": data for name, data in found.items()})
         await asyncio.to_thread(shutil.rmtree, folder)
 

@@ -30,18 +30,19 @@ class _PublicResolver(AbstractResolver):
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
     ) -> list[ResolveResult]:
         """Look a name up; one private address among the answers spoils them all."""
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM)
-        results: list[ResolveResult] = []
-        for kind, _, proto, _, address in found:
-            if not is_public(str(address[0])):
-                message = "the link leads to an address that is not public"
-                raise FetchRefused(message)
-            results.append(
-                ResolveResult(
-                    hostname=host, host=str(address[0]), port=port, family=kind, proto=proto, flags=socket.AI_NUMERICHOST
-                )
+        found = await asyncio.get_running_loop().getaddrinfo(
+            host, port, family=family, type=socket.SOCK_STREAM
+        )
+        if not all(is_public(str(address[0])) for *_, address in found):
+            message = "the link leads to an address that is not public"
+            raise FetchRefused(message)
+        flags = socket.AI_NUMERICHOST
+        return [
+            ResolveResult(
+                hostname=host, host=str(address[0]), port=port, family=kind, proto=proto, flags=flags
             )
-        return results
+            for kind, _, proto, _, address in found
+        ]
 
     async def close(self) -> None:
         """Hold nothing."""
@@ -82,7 +83,7 @@ class ImageFetcher:
     @staticmethod
     async def _download(session: aiohttp.ClientSession, url: str) -> AsyncIterator[bytes]:
         async with session.get(url, allow_redirects=False) as response:
-            if response.status != 200:  # noqa: PLR2004
+            if response.status != 200:
                 message = f"the link answered with status {response.status}"
                 raise FetchRefused(message)
             size_bytes = 0

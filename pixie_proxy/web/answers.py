@@ -12,13 +12,14 @@ from aiohttp import web
 
 from pixie_proxy.generation import Answer
 from pixie_proxy.relay.feed import FeedBroken
-from pixie_proxy.web.edge import finish_headers
+from pixie_proxy.web.edge import begin_stream
 
 KEEP_ALIVE_S = 15.0
 """How long a stream is silent before a comment says that we are still there."""
 
 _KEEP_ALIVE = b": keep-alive\n\n"
-_LAST_WORDS_S = 1.0
+_LAST_WORDS_STEP_S = 0.01
+_LAST_WORDS_TRIES = 100
 
 
 async def send_answer(request: web.Request, answer: Answer) -> web.StreamResponse:
@@ -30,7 +31,7 @@ async def send_answer(request: web.Request, answer: Answer) -> web.StreamRespons
     if answer.is_stream:
         response.headers["Cache-Control"] = "no-cache"
         response.headers["X-Accel-Buffering"] = "no"  # nginx would collect a stream otherwise
-    finish_headers(request, response)
+    begin_stream(request, response)
     try:
         await response.prepare(request)
         while (piece := await answer.feed.get(KEEP_ALIVE_S if answer.is_stream else None)) is not None:
@@ -59,11 +60,10 @@ async def _abort(request: web.Request) -> None:
         return
     sock: socket.socket | None = transport.get_extra_info("socket")
     if sock is not None:
-        deadline = asyncio.get_running_loop().time() + _LAST_WORDS_S
-        while asyncio.get_running_loop().time() < deadline and (
-            transport.get_write_buffer_size() or _unsent_bytes(sock)
-        ):
-            await asyncio.sleep(0.01)
+        for _ in range(_LAST_WORDS_TRIES):
+            if not transport.get_write_buffer_size() and not _unsent_bytes(sock):
+                break
+            await asyncio.sleep(_LAST_WORDS_STEP_S)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     transport.abort()
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 from aiohttp import BodyPartReader, web
 
@@ -16,6 +16,8 @@ from pixie_proxy.config import UploadSettings
 from pixie_proxy.errors import InvalidBody, RequestTooLarge, StorageUnavailable, UnsupportedMediaType
 from pixie_proxy.media import SNIFF_BYTES, sniff
 from pixie_proxy.upstream import FilePart, TextPart
+
+T = TypeVar("T")
 
 MEGABYTE = 1_000_000
 _PIECE_BYTES = 65536
@@ -73,17 +75,16 @@ async def read_form(request: web.Request, folder: Path, limits: UploadSettings) 
 
 
 async def _parts(request: web.Request) -> AsyncIterator[BodyPartReader]:
-    """Yield the parts of a form; parts within parts are nothing that an SDK sends."""
-    if request.content_type != "multipart/form-data" or "boundary" not in request.headers.get("Content-Type", ""):
+    """Yield the parts of a form; parts within parts are nothing that an SDK sends. Raises ValueError."""
+    if request.content_type != "multipart/form-data" or "boundary" not in request.headers.get(
+        "Content-Type", ""
+    ):
         message = "Send this as multipart/form-data, or as application/json where the API takes it."
         raise UnsupportedMediaType(message)
     reader = await request.multipart()
     while (part := await reader.next()) is not None:
-        if not isinstance(part, BodyPartReader):
-            message = "parts within parts"
-            raise ValueError(message)
-        if not part.name:
-            message = "a part has no name"
+        if not isinstance(part, BodyPartReader) or not part.name:
+            message = "a part has no name, or parts of its own"
             raise ValueError(message)
         yield part
 
@@ -134,7 +135,7 @@ def _append(file: BinaryIO, digest: hashlib._Hash, chunk: bytes) -> None:
     digest.update(chunk)
 
 
-async def _in_thread(work, *args):  # type: ignore[no-untyped-def]
+async def _in_thread(work: Callable[..., T], *args: object) -> T:
     try:
         return await asyncio.to_thread(work, *args)
     except OSError as exc:

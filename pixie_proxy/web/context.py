@@ -37,6 +37,9 @@ class Context:
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context")
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+STREAMING: web.RequestKey[bool] = web.RequestKey("streaming", bool)
+"""Set once an answer has begun: from then on an error can only break it."""
+
 USER: web.RequestKey[User] = web.RequestKey("user")
 
 

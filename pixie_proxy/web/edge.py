@@ -19,7 +19,7 @@ from pixie_proxy.errors import (
     UnknownUrl,
 )
 from pixie_proxy.records import new_id
-from pixie_proxy.web.context import CONTEXT, REQUEST_ID
+from pixie_proxy.web.context import CONTEXT, REQUEST_ID, STREAMING
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     except ProxyError as exc:
         response = error_response(exc)
     except web.HTTPException as exc:
-        if exc.status < 400:  # noqa: PLR2004
+        if exc.status < 400:
             raise
         response = error_response(_translate(request, exc))
     except (asyncio.CancelledError, ConnectionError):
@@ -42,14 +42,26 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         log.exception("a handler failed", extra={"request_id": request_id})
         response = error_response(InternalError())
     if not response.prepared:
+        if request.get(STREAMING):
+            # What has begun can't become an error any more: it must end so that nobody takes it for whole.
+            if request.transport is not None:
+                request.transport.abort()
+            return response
         finish_headers(request, response)
     return response
 
 
+def begin_stream(request: web.Request, response: web.StreamResponse) -> None:
+    """Set the headers of an answer that is about to begin, and remember that it has."""
+    request[STREAMING] = True
+    finish_headers(request, response)
+
+
 def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Set what every answer carries. Streams call this before they begin."""
+    """Set what every answer carries."""
     headers = response.headers
     headers["x-request-id"] = request[REQUEST_ID]
+    headers["Server"] = "pixie_proxy"
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Cache-Control", "no-store")
     if request.app[CONTEXT].generation.is_draining:
@@ -71,10 +83,11 @@ def _translate(request: web.Request, exc: web.HTTPException) -> ProxyError:
         return UnknownUrl(f"There is no {request.path} here. The API lives under /v1.")
     if isinstance(exc, web.HTTPMethodNotAllowed):
         allowed = ", ".join(sorted(exc.allowed_methods))
-        return MethodNotAllowed(f"{request.method} is not for this address; use {allowed}.", headers={"Allow": allowed})
+        return MethodNotAllowed(
+            f"{request.method} is not for this address; use {allowed}.", headers={"Allow": allowed}
+        )
     if isinstance(exc, web.HTTPRequestEntityTooLarge):
         return RequestTooLarge("The request is larger than this proxy takes.")
-    if exc.status == 400:  # noqa: PLR2004
+    if exc.status == 400:
         return InvalidBody("The request could not be read.")
-    error = ClientError(f"The request was refused with status {exc.status}.")
-    return error
+    return ClientError(f"The request was refused with status {exc.status}.")

@@ -8,7 +8,7 @@ from pixie_proxy.errors import RangeNotSatisfiable
 from pixie_proxy.media import EXTENSIONS
 from pixie_proxy.records import ImageRecord
 from pixie_proxy.web.context import USER, context_of
-from pixie_proxy.web.edge import finish_headers
+from pixie_proxy.web.edge import begin_stream
 
 _INERT = {
     "X-Content-Type-Options": "nosniff",
@@ -49,7 +49,7 @@ async def _serve(request: web.Request, record: ImageRecord, extra: dict[str, str
     response = web.StreamResponse(status=status, headers=headers)
     response.content_type = record.mime
     response.content_length = stop - start
-    finish_headers(request, response)
+    begin_stream(request, response)
     await response.prepare(request)
     if request.method != "HEAD":
         sent = 0

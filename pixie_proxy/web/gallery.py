@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import orjson
 from aiohttp import web
 
 from pixie_proxy.errors import InvalidValue
-from pixie_proxy.index import accounts, images
+from pixie_proxy.index import Tx, accounts, images
 from pixie_proxy.records import ImageRecord, Page, User
 from pixie_proxy.web import queries
 from pixie_proxy.web.context import USER, Context, context_of
 from pixie_proxy.web.wire import image_json, list_json, user_json
 
+_ORDERS: tuple[Literal["asc", "desc"], ...] = ("asc", "desc")
 _NAMES = frozenset({"owner", "model", "since", "until", "limit", "after", "before", "order"})
 
 
@@ -25,9 +28,11 @@ async def list_images(request: web.Request) -> web.Response:
         raise InvalidValue(message, param="before")
     owner = queries.text(request, "owner")
     since_us, until_us = queries.time_us(request, "since"), queries.time_us(request, "until")
-    model, order, limit = queries.text(request, "model"), queries.choice(request, "order", ("asc", "desc")), queries.limit(request)
+    model = queries.text(request, "model")
+    order = queries.choice(request, "order", _ORDERS)
+    limit = queries.limit(request)
 
-    def work(tx: images.Tx) -> Page[ImageRecord]:
+    def work(tx: Tx) -> Page[ImageRecord]:
         owner_id = viewer.id if owner == "me" else None
         if owner is not None and owner != "me":
             found = accounts.get_user_by_name(tx, owner)

@@ -7,7 +7,6 @@ import json
 import tracemalloc
 
 import pytest
-from tests.relay.capturing import JPEG, PNG, b64, gather, is_refused, json_answer, link, run, Outcome
 
 from pixie_proxy.relay.capture import (
     AnswerBroken,
@@ -19,12 +18,14 @@ from pixie_proxy.relay.capture import (
     Relay,
     Withhold,
 )
+from tests.relay.capturing import JPEG, PNG, Make, Outcome, b64, gather, is_refused, json_answer, link, run
 
 ONE = json_answer(PNG)
 FOUR = json_answer(PNG, JPEG, PNG[:9], JPEG[:4])
-WITH_URLS = b'{"data" : [ {"url" : null , "b64_json": "%s", "n":{"url":1} ,"url":"u"}, {"url":"kept"} ] }\n' % b64(
-    JPEG
-).encode()
+WITH_URLS = (
+    b'{"data" : [ {"url" : null , "b64_json": "%s", "n":{"url":1} ,"url":"u"}, {"url":"kept"} ] }\n'
+    % b64(JPEG).encode()
+)
 MODES = [
     JsonCapture,
     functools.partial(JsonCapture, link=link),
@@ -34,7 +35,7 @@ MODES = [
 
 @pytest.mark.parametrize("make", MODES)
 @pytest.mark.parametrize("answer", [ONE, FOUR, WITH_URLS])
-def test_where_the_network_cuts_does_not_matter(make, answer: bytes) -> None:
+def test_where_the_network_cuts_does_not_matter(make: Make, answer: bytes) -> None:
     """Two chunks at every border, and single bytes, give what one chunk gives."""
     whole = run(make, [answer])
     for cut in range(len(answer)):
@@ -45,7 +46,7 @@ def test_where_the_network_cuts_does_not_matter(make, answer: bytes) -> None:
 
 @pytest.mark.parametrize("make", MODES)
 @pytest.mark.parametrize("answer", [ONE, FOUR, WITH_URLS])
-def test_an_answer_cut_anywhere_is_never_complete(make, answer: bytes) -> None:
+def test_an_answer_cut_anywhere_is_never_complete(make: Make, answer: bytes) -> None:
     """R32, R33: without its last bracket it is truncated, and the last bracket is never free to go."""
     for cut in range(len(answer.rstrip())):
         capture, outcome = make(), Outcome()
@@ -92,7 +93,8 @@ def test_an_answer_without_images_gives_fields_and_no_bytes() -> None:
 
 def test_fields_are_the_answer_without_its_base64() -> None:
     """Also escaped keys are keys, and an image's slot is found by its item."""
-    answer = b'{"d\\u0061ta":[7,{"b64_json":"QUJD","b":1},[{"b64_json":"QUJD"}],{"b64\\u005fjson" : "QUJE"}],"c":"\\ud83d"}'
+    items = b'7,{"b64_json":"QUJD","b":1},[{"b64_json":"QUJD"}],{"b64\\u005fjson" : "QUJE"}'
+    answer = b'{"d\\u0061ta":[' + items + b'],"c":"\\ud83d"}'
     outcome = run(JsonCapture, [answer])
     assert outcome.slot_of_item == [None, 0, None, 1]
     assert outcome.fields == {"data": [7, {"b": 1}, [{"b64_json": "QUJD"}], {}], "c": "?"}
@@ -112,7 +114,7 @@ def test_fields_are_the_answer_without_its_base64() -> None:
         ("QUJD\\r\\nQUJE\\n", b"ABCABD"),
         ("QUJD!", None),
         ("Q", None),
-        ("QUJ\\\"D", None),
+        ('QUJ\\"D', None),
         ("QU\\\\/D", None),
         ("QQ==QUJD", None),
         ("data:,", None),

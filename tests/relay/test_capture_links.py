@@ -7,9 +7,9 @@ import json
 
 import orjson
 import pytest
-from tests.relay.capturing import JPEG, PNG, b64, event, link, run
 
 from pixie_proxy.relay.capture import JsonCapture, SseCapture
+from tests.relay.capturing import JPEG, PNG, b64, event, link, run
 
 B = b'"b64_json":"' + b64(JPEG).encode() + b'"'
 URL = b',"url":' + orjson.dumps(link(0, "image/jpeg"))
@@ -19,7 +19,7 @@ URL = b',"url":' + orjson.dumps(link(0, "image/jpeg"))
     ("before", "after"),
     [
         (b"{%b}", b"{%b%b}"),
-        (b"{%b , \"r\":1}", b"{%b%b , \"r\":1}"),
+        (b'{%b , "r":1}', b'{%b%b , "r":1}'),
         (b'{"url":"x",%b}', b"{%b%b}"),
         (b'{ "url" : null , %b }', b"{  %b%b }"),
         (b'{%b,"url":{"url":[1,",}"]}}', b"{%b%b}"),
@@ -34,10 +34,15 @@ def test_the_link_follows_the_base64_and_replaces_a_url(before: bytes, after: by
     for pattern in (b'{"url":0,"data":[%b],"url":"keep"}\n', b'{"data":[%b , {"url":"k"}]}'):
         upstream, client = pattern % before.replace(b"%b", B), pattern % (after % (B, URL))
         for cut in range(len(upstream)):
-            assert run(functools.partial(JsonCapture, link=link), [upstream[:cut], upstream[cut:]]).sent == client
+            assert (
+                run(functools.partial(JsonCapture, link=link), [upstream[:cut], upstream[cut:]]).sent
+                == client
+            )
         json.loads(client)
     stream = b"data: %b\r\n\r\n"
-    upstream = stream % before.replace(b"%b", B).replace(b"\n", b"").replace(b"{", b'{"type":"x.completed",', 1)
+    upstream = stream % before.replace(b"%b", B).replace(b"\n", b"").replace(
+        b"{", b'{"type":"x.completed",', 1
+    )
     client = stream % (after % (B, URL)).replace(b"\n", b"").replace(b"{", b'{"type":"x.completed",', 1)
     assert run(functools.partial(SseCapture, link=link), [upstream]).sent == client
 
@@ -55,7 +60,9 @@ def test_an_item_without_a_whole_image_keeps_its_url() -> None:
 
 def test_only_completed_events_get_links() -> None:
     """Partial images have none, and the number is that among the completed ones."""
-    stream = event("partial_image", PNG, url="p") + event("completed", PNG, url="x") + event("completed", JPEG)
+    stream = (
+        event("partial_image", PNG, url="p") + event("completed", PNG, url="x") + event("completed", JPEG)
+    )
     outcome = run(functools.partial(SseCapture, link=link), [stream])
     events = [json.loads(line[6:]) for line in outcome.sent.splitlines() if line.startswith(b"data: ")]
     assert [found.get("url") for found in events] == ["p", link(0, "image/png"), link(1, "image/jpeg")]

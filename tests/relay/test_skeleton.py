@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 
 import pytest
-from tests.relay.capturing import JPEG, PNG, event, json_answer, link
 
-from pixie_proxy.relay.capture import Capture, JsonCapture, Skeleton, SseCapture, Withhold, Relay
+from pixie_proxy.relay.capture import Capture, JsonCapture, Relay, Skeleton, SseCapture, Withhold
+from tests.relay.capturing import JPEG, PNG, event, json_answer, link
 
 
 def sent_by(capture: Capture, answer: bytes) -> bytes:
@@ -59,11 +59,13 @@ def test_an_answer_that_gave_no_bytes_has_an_empty_skeleton() -> None:
     for make in (JsonCapture, functools.partial(JsonCapture, url_only=True)):
         capture = make()
         assert sent_by(capture, b'{"data":[{"url":"x"}]}' if make is JsonCapture else json_answer(PNG)) == b""
-        assert list(capture.skeleton.render(lambda slot: [])) == []
-    assert list(Skeleton.from_bytes(Skeleton.of_text(b"{}").to_bytes()).render(lambda slot: [])) == [b"{}"]
+        assert list(capture.skeleton.render(lambda _: [])) == []
+    assert list(Skeleton.from_bytes(Skeleton.of_text(b"{}").to_bytes()).render(lambda _: [])) == [b"{}"]
 
 
-@pytest.mark.parametrize("data", [b"", b"\x02\x01", b"\x01\x01abc", b"\x01\x01\x09\0\0\0\xff\xff\xff\xff\0abc"])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x02\x01", b"\x01\x01abc", b"\x01\x01\x09\0\0\0\xff\xff\xff\xff\0abc"]
+)
 def test_what_is_no_skeleton_is_refused(data: bytes) -> None:
     """A later version or a cut row is a ValueError, not a wrong answer."""
     with pytest.raises(ValueError, match="skeleton"):

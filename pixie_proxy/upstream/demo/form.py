@@ -49,7 +49,7 @@ def read_order(kind: Kind, fields: Fields, files: Files, models: frozenset[str],
     model = _model(fields, models)
     family = _family(model)
     quality = _quality(fields, family)
-    output_format = _choice(fields, "output_format", ("png", "jpeg", "webp", "gif", "svg"), "png")
+    output_format = _format(fields, family)
     frames = _integer(fields, "frame_count", 2, 16, 9)
     background = _choice(fields, "background", ("transparent", "opaque", "auto"), "auto")
     _choice(fields, "moderation", ("auto", "low"), "auto")
@@ -171,6 +171,13 @@ def _quality(fields: Fields, family: str) -> str:
     return "medium" if quality == "auto" else quality
 
 
+def _format(fields: Fields, family: str) -> str:
+    name = _choice(fields, "output_format", ("png", "jpeg", "webp", "gif", "svg"), "png")
+    if (name == "gif" and family != "2.6") or (name == "svg" and not family.startswith("2")):
+        raise _unfit("output_format", f"'{name}' output is not supported with this model.")
+    return name
+
+
 def _fidelity(fields: Fields, family: str) -> None:
     fidelity = _choice(fields, "input_fidelity", ("high", "low"), "")
     if fidelity and (family.startswith("2") or (family == "mini" and fidelity == "high")):
@@ -244,10 +251,6 @@ def _check_together(order: Order, fields: Fields, family: str) -> None:
         raise _unfit("output_compression", f"Compression less than 100 is not supported for {kind} output.")
     if "complexity" in fields and family != "2.6":
         raise _unfit("complexity", "'complexity' is not supported with this model.")
-    if kind == "gif" and family != "2.6":
-        raise _unfit("output_format", "'gif' output is not supported with this model.")
-    if kind == "svg" and not family.startswith("2"):
-        raise _unfit("output_format", "'svg' output is not supported with this model.")
     if kind != "gif":
         for name in ("frame_count", "frame_duration_ms"):
             if name in fields:

@@ -130,7 +130,7 @@ def add_caption(image: Image.Image, prompt: str, note: str) -> None:
     strip = round(CAPTION_SHARE * unit)
     layer = Image.new("RGBA", image.size)
     draw = ImageDraw.Draw(layer)
-    draw.rectangle((0, height - strip, width, height), fill=(18, 18, 30, 238))
+    draw.rectangle((0, height - strip, width, height), fill=(18, 18, 30, 255 if image.mode == "RGB" else 225))
     pad = round(0.028 * unit)
     small, large = _font(round(strip * 0.25)), _font(round(strip * 0.36))
     note_width = small.getlength(note)

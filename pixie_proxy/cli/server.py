@@ -21,7 +21,9 @@ _KEEPALIVE_S = 75.0
 _LAST_WRITES_S = 30.0
 
 
-async def serve(settings: Settings, ready: Callable[[str], None], *, stop: asyncio.Event | None = None) -> None:
+async def serve(
+    settings: Settings, ready: Callable[[str], None], *, stop: asyncio.Event | None = None
+) -> None:
     """Serve until SIGTERM or SIGINT (or `stop`); `ready` gets the address. Raises ConfigError."""
     stop = stop or asyncio.Event()
     at_once = asyncio.Event()
@@ -42,7 +44,9 @@ async def serve(settings: Settings, ready: Callable[[str], None], *, stop: async
             await site.start()
         except OSError as exc:
             where = f"{settings.server.host}:{settings.server.port}"
-            raise ConfigError([f"server.port: can't listen on {where} ({exc.strerror}); choose another --port"]) from None
+            raise ConfigError(
+                f"server.port: can't listen on {where} ({exc.strerror}); choose another --port"
+            ) from None
         host, port = runner.addresses[0][:2]
         ready(f"http://{_shown(host)}:{port}")
         await stop.wait()
@@ -64,7 +68,7 @@ def _shown(host: str) -> str:
 
 
 def _on_signals(stop: asyncio.Event, at_once: asyncio.Event) -> None:
-    """The first signal drains, the second ends at once."""
+    """Let the first signal drain, and the second end at once."""
 
     def told() -> None:
         if stop.is_set():

@@ -1,0 +1,152 @@
+"""The use case: one paid call, from admission through the upstream to images that are kept and a settled ledger.
+
+`Generation.start` returns as soon as there is something for the client; the call itself runs in a task that outlives
+its client, for the images are paid for either way. `relaying` moves the answer, `keeping` makes it last, `billing`
+prices it. Nothing in here knows an HTTP framework.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import shutil
+import time
+from concurrent.futures import Executor
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import orjson
+
+from pixie_proxy.admission import gate
+from pixie_proxy.errors import InternalError, ShuttingDown
+from pixie_proxy.generation.billing import Billing
+from pixie_proxy.generation.job import Answer, Job
+from pixie_proxy.generation.keeping import Keeping
+from pixie_proxy.generation.relaying import Relaying
+from pixie_proxy.index import Index
+from pixie_proxy.records import CallRecord, User
+from pixie_proxy.relay.feed import Feed
+from pixie_proxy.relay.pump import ImageIds
+from pixie_proxy.relay.request import ImageRequest
+from pixie_proxy.spool.area import Spool
+from pixie_proxy.tasks import TaskKeeper
+from pixie_proxy.upstream.catalog import Catalog
+
+__all__ = ["Answer", "Generation"]
+
+log = logging.getLogger(__name__)
+
+
+class Generation:
+    """Runs paid calls."""
+
+    def __init__(
+        self,
+        *,
+        index: Index,
+        spool: Spool,
+        catalog: Catalog,
+        billing: Billing,
+        keeping: Keeping,
+        relaying: Relaying,
+        tasks: TaskKeeper,
+        threads: Executor,
+    ) -> None:
+        """Work with what the composition root wired; `threads` serve clients that read slowly."""
+        self._index = index
+        self._spool = spool
+        self._catalog = catalog
+        self._billing = billing
+        self._keeping = keeping
+        self._relaying = relaying
+        self._tasks = tasks
+        self._threads = threads
+        self.is_draining = False
+
+    async def drain(self, timeout_s: float) -> int:
+        """Take no new calls and wait for those that run; return how many still do after `timeout_s`."""
+        self.is_draining = True
+        return await self._tasks.drain(timeout_s)
+
+    def refuse_early(self) -> None:
+        """Refuse what can be refused before a body is read. Raises ShuttingDown, StorageFull."""
+        if self.is_draining:
+            message = "The proxy is shutting down. Nothing was sent upstream; try again."
+            raise ShuttingDown(message, headers={"retry-after": "1"})
+        with self._spool.room_for(1):
+            pass
+
+    async def start(
+        self,
+        asked: ImageRequest,
+        owner: User,
+        *,
+        request_id: str,
+        idempotency_key: str | None,
+        uploads: Path | None,
+    ) -> Answer:
+        """Admit a call and run it; return when its answer begins.
+
+        `uploads` is the folder of its input files, which is the call's to delete from here on. Raises ProxyError.
+        """
+        exits = AsyncExitStack()
+        if uploads is not None:
+            exits.push_async_callback(asyncio.to_thread, shutil.rmtree, uploads, ignore_errors=True)
+        try:
+            self.refuse_early()
+            exits.enter_context(self._spool.room_for(asked.n))
+            job = await self._admit(asked, owner, request_id, idempotency_key)
+        except BaseException:
+            await exits.aclose()
+            raise
+        exits.callback(job.feed.discard)
+        self._tasks.spawn(self._run(job, exits), f"call {request_id}")
+        is_stream = await asyncio.shield(job.begun)
+        return Answer(headers=job.headers, is_stream=is_stream, feed=job.feed)
+
+    async def _admit(
+        self, asked: ImageRequest, owner: User, request_id: str, idempotency_key: str | None
+    ) -> Job:
+        model = self._catalog.resolve(asked.model)
+        now_us = time.time_ns() // 1000
+        call = CallRecord(
+            id=request_id,
+            user_id=owner.id,
+            key_id=owner.key_id,
+            kind=asked.kind,
+            requested_model=asked.model,
+            model=model,
+            prompt=asked.prompt,
+            params=asked.params(),
+            images_asked=asked.n,
+            is_stream=asked.is_stream,
+            fingerprint=asked.fingerprint(owner.id, model),
+            idempotency_key=idempotency_key,
+            hold_micros=self._billing.hold(asked, model),
+            process=self._spool.process,
+            created_us=now_us,
+        )
+        admitted = await self._index.write(lambda tx: gate.admit(tx, call, owner.limits, now_us=now_us))
+        header = orjson.dumps(
+            {"object": "pixie.call", "id": call.id, "owner": owner.name, "prompt": call.prompt}
+        )
+        return Job(
+            call=call,
+            asked=asked,
+            owner=owner,
+            feed=Feed(self._spool.folder, self._threads),
+            spooled=self._spool.call(call.id, header),
+            headers=admitted.headers(),
+            begun=asyncio.get_running_loop().create_future(),
+            image_id=ImageIds(),
+        )
+
+    async def _run(self, job: Job, exits: AsyncExitStack) -> None:
+        """Run a call to its end, whatever its client does."""
+        async with exits:
+            try:
+                await self._relaying.relay(job)
+            except Exception:
+                log.exception("a call failed", extra={"request_id": job.call.id})
+                await self._keeping.settle(job, self._billing.unknown(job, "internal error"))
+                job.fail(InternalError())

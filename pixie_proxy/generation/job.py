@@ -1,0 +1,60 @@
+"""A call under way, and the answer that its client waits for."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+import orjson
+
+from pixie_proxy.errors import ProxyError
+from pixie_proxy.records import CallRecord, User
+from pixie_proxy.relay.feed import Feed
+from pixie_proxy.relay.pump import ImageIds
+from pixie_proxy.relay.request import ImageRequest
+from pixie_proxy.spool.call import SpooledCall
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What the client gets: headers and bytes to come. `is_stream`: the bytes are server-sent events."""
+
+    headers: dict[str, str]
+    is_stream: bool
+    feed: Feed
+
+
+@dataclass(slots=True, kw_only=True)
+class Job:
+    """One paid call while it runs. `begun` tells, once the answer begins, whether it is a stream."""
+
+    call: CallRecord
+    asked: ImageRequest
+    owner: User
+    feed: Feed
+    spooled: SpooledCall
+    headers: dict[str, str]
+    begun: asyncio.Future[bool]
+    image_id: ImageIds
+    upstream_request_id: str | None = None
+    flags: tuple[str, ...] = ()
+
+    def begin(self, *, is_stream: bool) -> None:
+        """Let the client's answer begin."""
+        if not self.begun.done():
+            self.begun.set_result(is_stream)
+
+    def end(self) -> None:
+        """End the client's answer well."""
+        self.feed.close()
+        self.begin(is_stream=False)
+
+    def fail(self, error: ProxyError) -> None:
+        """Give the client an error: as the answer if none has begun, else inside it; never as a clean end."""
+        if not self.begun.done():
+            self.begun.set_exception(error)
+            self.begun.exception()  # a client that has left will not fetch it
+        elif self.begun.result():
+            _, body = error.answer()
+            self.feed.put(b"event: error\ndata: " + orjson.dumps({"type": "error", **body}) + b"\n\n")
+        self.feed.abort()

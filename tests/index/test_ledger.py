@@ -1,0 +1,159 @@
+"""A call's row from admission to settlement."""
+
+from __future__ import annotations
+
+import sqlite3
+from dataclasses import replace
+from typing import get_args
+
+import pytest
+
+from pixie_proxy.index import Tx, accounts, ledger
+from pixie_proxy.index.sqlite import SqliteIndex
+from pixie_proxy.records import CallRecord, Settlement, State, new_id
+
+USER = accounts.StoredUser(id=new_id("usr"), name="ann", role="member", created_us=1, limits={})
+
+
+def call(**fields: object) -> CallRecord:
+    basis = CallRecord(
+        id=new_id("req"),
+        user_id=USER.id,
+        key_id="key_x",
+        kind="generation",
+        requested_model="best",
+        model="gpt-image-2",
+        prompt="a “fox”",
+        params={"size": "1024x1024", "n": 2, "x": None},
+        images_asked=2,
+        is_stream=True,
+        fingerprint="f1",
+        idempotency_key=None,
+        hold_micros=500,
+        process="p1",
+        created_us=1000,
+    )
+    return replace(basis, **fields)  # type: ignore[arg-type]
+
+
+def settlement(of: CallRecord, state: State) -> Settlement:
+    return Settlement(
+        request_id=of.id,
+        state=state,
+        settled_us=2000,
+        cost_micros=300,
+        is_delivered=False,
+        usage={"total_tokens": 7},
+        skeleton=b'{"data":[]}',
+        error="boom",
+        upstream_request_id="up_1",
+        flags=("not_kept",),
+    )
+
+
+@pytest.fixture(autouse=True)
+async def somebody(index: SqliteIndex) -> None:
+    await index.write(lambda tx: accounts.add_user(tx, USER))
+
+
+async def test_row_comes_back_as_it_was_written(index: SqliteIndex) -> None:
+    """Every field survives, JSON and bytes too, before and after the settlement."""
+    one = call(idempotency_key="k")
+    await index.write(lambda tx: ledger.insert(tx, one, "admitted"))
+    row = await index.read(lambda tx: ledger.get(tx, one.id))
+    assert row is not None
+    assert (row.call, row.state, row.cost_micros, row.flags, row.skeleton) == (
+        one,
+        "admitted",
+        None,
+        (),
+        None,
+    )
+    assert await index.write(lambda tx: ledger.settle(tx, settlement(one, "done")))
+    row = await index.read(lambda tx: ledger.get(tx, one.id))
+    assert row == ledger.LedgerRow(
+        call=one,
+        state="done",
+        is_delivered=False,
+        cost_micros=300,
+        usage={"total_tokens": 7},
+        skeleton=b'{"data":[]}',
+        error="boom",
+        upstream_request_id="up_1",
+        flags=("not_kept",),
+        settled_us=2000,
+    )
+    assert await index.read(lambda tx: ledger.get(tx, "req_none")) is None
+
+
+@pytest.mark.parametrize("earlier", list(get_args(State)))
+@pytest.mark.parametrize("later", ["done", "failed", "unknown"])
+async def test_row_is_settled_once(index: SqliteIndex, earlier: State, later: State) -> None:
+    """Only an open row can be settled, and an unknown one when its images turned up after all."""
+    one = call()
+
+    def work(tx: Tx) -> bool:
+        ledger.insert(tx, one, "admitted")
+        if earlier == "sent":
+            assert ledger.mark_sent(tx, one.id)
+            assert not ledger.mark_sent(tx, one.id)
+        elif earlier != "admitted":
+            assert ledger.settle(tx, settlement(one, earlier))
+        return ledger.settle(tx, replace(settlement(one, later), cost_micros=1))
+
+    changed = await index.write(work)
+    row = await index.read(lambda tx: ledger.get(tx, one.id))
+    assert changed == (earlier in {"admitted", "sent"} or (earlier, later) == ("unknown", "done"))
+    assert row is not None
+    assert (row.state, row.cost_micros) == ((later, 1) if changed else (earlier, 300))
+
+
+async def test_answer_is_claimed_once(index: SqliteIndex) -> None:
+    """Of those who ask for an undelivered answer, one gets it."""
+    one = call()
+    await index.write(lambda tx: ledger.insert(tx, one, "sent"))
+    claims = [await index.write(lambda tx: ledger.mark_delivered(tx, one.id)) for _ in range(2)]
+    assert claims == [True, False]
+
+
+async def test_open_calls_are_those_of_the_process(index: SqliteIndex) -> None:
+    """Recovery finds what its process left open, oldest first, and nothing else."""
+    admitted, sent, done, foreign = call(), call(), call(), call(process="p2")
+
+    def work(tx: Tx) -> None:
+        for each in (admitted, sent, done, foreign):
+            ledger.insert(tx, each, "admitted")
+        ledger.mark_sent(tx, sent.id)
+        ledger.settle(tx, settlement(done, "done"))
+
+    await index.write(work)
+    rows = await index.read(lambda tx: ledger.open_calls(tx, "p1"))
+    assert [(row.call.id, row.state) for row in rows] == [(admitted.id, "admitted"), (sent.id, "sent")]
+
+
+async def test_idempotency_key_stands_in_one_row(index: SqliteIndex) -> None:
+    """A second row of the same user and kind is refused until the first lets go; another kind is another key."""
+    first, second = call(idempotency_key="k"), call(idempotency_key="k")
+    await index.write(lambda tx: ledger.insert(tx, first, "sent"))
+    await index.write(lambda tx: ledger.insert(tx, call(idempotency_key="k", kind="edit"), "sent"))
+    with pytest.raises(sqlite3.IntegrityError):
+        await index.write(lambda tx: ledger.insert(tx, second, "sent"))
+    found = await index.read(lambda tx: ledger.find_by_idempotency_key(tx, USER.id, "generation", "k"))
+    assert found is not None
+    assert found.call == first
+    await index.write(lambda tx: ledger.free_idempotency_key(tx, first.id))
+    await index.write(lambda tx: ledger.insert(tx, second, "sent"))
+
+
+async def test_equal_calls_are_found_newest_first(index: SqliteIndex) -> None:
+    """The window is half-open at its start."""
+    old, edge, new, other = (
+        call(created_us=1),
+        call(created_us=5),
+        call(created_us=9),
+        call(created_us=9, fingerprint="f2"),
+    )
+    for each in (old, edge, new, other):
+        await index.write(lambda tx, each=each: ledger.insert(tx, each, "sent"))  # type: ignore[misc]
+    rows = await index.read(lambda tx: ledger.find_by_fingerprint(tx, "f1", 5))
+    assert [row.call for row in rows] == [new, edge]

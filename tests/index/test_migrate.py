@@ -1,0 +1,105 @@
+"""How a database comes to the schema that the code knows."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from pixie_proxy.errors import ConfigError
+from pixie_proxy.index.migrate import migrate, migrations, schema_version, statements
+from tests.index.conftest import OpenIndex
+
+ROOT = Path(__file__).parents[2]
+MIGRATE = """
+import sqlite3, sys
+from pathlib import Path
+from pixie_proxy.index.migrate import migrate
+sys.stdin.readline()
+print(migrate(sqlite3.connect(sys.argv[1], isolation_level=None, timeout=10), Path(sys.argv[2])))
+"""
+
+
+def write_migrations(folder: Path, *scripts: str) -> Path:
+    folder.mkdir()
+    for number, script in enumerate(scripts, start=1):
+        (folder / f"{number:04d}_step.sql").write_text(script)
+    return folder
+
+
+def connect(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, isolation_level=None)
+
+
+def test_migrations_are_numbered_without_gaps() -> None:
+    """0001, 0002, …: a number is the version it leads to."""
+    assert list(migrations()) == list(range(1, len(migrations()) + 1))
+
+
+async def test_second_start_changes_nothing(open_index: OpenIndex) -> None:
+    """Migrating is idempotent."""
+    sql = "SELECT name, sql FROM sqlite_master ORDER BY name"
+    first, second = await open_index(), await open_index()
+    rows = [[tuple(row) for row in await index.read(lambda tx: tx.all(sql))] for index in (first, second)]
+    assert rows[0] == rows[1]
+    assert "requests" in [name for name, _ in rows[0]]
+
+
+def test_four_processes_race(tmp_path: Path) -> None:
+    """Every step is applied once, and all of them see the end."""
+    folder = write_migrations(
+        tmp_path / "steps",
+        "CREATE TABLE t (n); INSERT INTO t VALUES (1);",
+        *["INSERT INTO t VALUES (1);"] * 9,
+    )
+    database = tmp_path / "race.db"
+    racers = [
+        subprocess.Popen(
+            [sys.executable, "-c", MIGRATE, database, folder],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for _ in range(4)
+    ]
+    assert [racer.communicate("go\n", timeout=30)[0] for racer in racers] == ["10\n"] * 4
+    connection = connect(database)
+    assert connection.execute("SELECT count(*) FROM t").fetchone() == (10,)
+    connection.close()
+
+
+def test_failing_step_leaves_the_version_before_it(tmp_path: Path) -> None:
+    """A step is applied whole or not at all; mended, it goes on from there."""
+    folder = write_migrations(
+        tmp_path / "steps", "CREATE TABLE a (n);", "CREATE TABLE b (n); INSERT INTO nowhere VALUES (1);"
+    )
+    connection = connect(tmp_path / "x.db")
+    with pytest.raises(sqlite3.OperationalError):
+        migrate(connection, folder)
+    assert schema_version(connection) == 1
+    assert [row[0] for row in connection.execute("SELECT name FROM sqlite_master")] == ["a"]
+    (folder / "0002_step.sql").write_text("CREATE TABLE b (n);")
+    assert migrate(connection, folder) == 2
+    connection.close()
+
+
+async def test_database_of_a_newer_version_is_refused(open_index: OpenIndex, tmp_path: Path) -> None:
+    """One line says so, and the file stays as it is."""
+    await (await open_index()).close()
+    connection = connect(tmp_path / "pixie.db")
+    connection.execute("PRAGMA user_version = 9999")
+    connection.close()
+    with pytest.raises(ConfigError, match="schema 9999") as refused:
+        await open_index()
+    assert len(str(refused.value).splitlines()) == 1
+
+
+def test_statements_end_where_sqlite_says() -> None:
+    """Semicolons in strings, comments and triggers are part of their statement."""
+    trigger = "CREATE TRIGGER t AFTER INSERT ON a BEGIN DELETE FROM b; DELETE FROM c; END;"
+    script = f"-- one; two\nINSERT INTO a VALUES ('x;y'); {trigger}\n/* ; */ SELECT 1;\n\n"
+    assert [statement.split()[-1] for statement in statements(script)] == ["('x;y');", "END;", "1;"]
