@@ -46,7 +46,7 @@ def main() -> int:
     plan = QUICK if options.quick else FULL
     names = [name for name in MEASUREMENTS if not options.only or name in options.only]
     try:
-        with _work_folder() as folder:
+        with work_folder() as folder:
             run = _measure(plan, names, folder, console)
     except BenchError as exc:
         print(f"benchmarks: {exc}", file=sys.stderr)
@@ -82,7 +82,7 @@ def _options() -> argparse.Namespace:
 
 
 @contextlib.contextmanager
-def _work_folder() -> Iterator[Path]:
+def work_folder() -> Iterator[Path]:
     """Make a folder on the repository's disk: /tmp may be memory, where fsync costs nothing."""
     parent = ROOT / "build" / "benchmarks"
     parent.mkdir(parents=True, exist_ok=True)
@@ -120,13 +120,19 @@ def _measure(plan: Plan, names: list[str], folder: Path, console: Console) -> Ru
         facts = machine.describe(folder)
         if facts["filesystem"] in {"tmpfs", "ramfs"}:
             bench.notes.append("The data folder was in memory: fsync cost nothing.")
+        unrest: dict[str, dict[str, float]] = {}
         for name in names:
+            step(f"{name}: is the machine quiet?")
+            unrest[name] = machine.unrest(folder)
             try:
                 figures.extend(MEASUREMENTS[name](bench))
             except BenchError as exc:
                 figures.append(Figure(name=name, title=name, bar=0, at_most=True, unit="", error=str(exc)))
             progress.advance(task)
         figures.extend(_lag(bench))
+        busiest = max(seen["busy_percent"] for seen in unrest.values())
+        if busiest > 15:
+            bench.notes.append(f"The machine was not quiet: {busiest:.0f} % busy with something else.")
     commit, dirty = machine.commit()
     return Run(
         date=date,
@@ -137,6 +143,7 @@ def _measure(plan: Plan, names: list[str], folder: Path, console: Console) -> Ru
         seconds=round(time.monotonic() - started, 1),
         plan=asdict(plan),
         machine=facts,
+        unrest=unrest,
         figures=figures,
         notes=bench.notes,
     )
@@ -180,7 +187,7 @@ def _print(run: Run, console: Console) -> None:
     facts = run.machine
     console.print(
         f"{facts['cores']} × {facts['cpu']}, Python {facts['python']}, data on {facts['filesystem']} (fsync "
-        f"{facts['fsync_p50_ms']:.2f} ms), {run.seconds:.0f} s in all"
+        f"{run.fsync_text}), {run.seconds:.0f} s in all"
     )
     for note in [
         *run.notes,

@@ -31,8 +31,12 @@ def describe(folder: Path) -> dict[str, Any]:
         "nginx": _said("nginx", "-v").rpartition("/")[2],
         "packages": {name: found for name in _PACKAGES if (found := _installed(name))},
         "filesystem": filesystem(folder),
-        "fsync_p50_ms": round(_fsync_p50_ms(folder), 3),
     }
+
+
+def unrest(folder: Path) -> dict[str, float]:
+    """Look at what else goes on: how busy the cores are while we rest, and how long an fsync takes just now."""
+    return {"busy_percent": psutil.cpu_percent(0.5), "fsync_p50_ms": round(_fsync_p50_ms(folder), 3)}
 
 
 def filesystem(folder: Path) -> str:

@@ -72,7 +72,7 @@ def render(run: Run, raw: str) -> str:
         f"Measured on {run.date[:10]} at commit `{run.commit}`{state}, in {run.seconds:.0f} s, on {facts['cores']} "
         f"cores of {facts['cpu']} with {facts['memory_gib']:.0f} GiB; {facts['kernel']}, Python {facts['python']}, "
         f"{packages}, SQLite {facts['sqlite']}, nginx {facts['nginx']}. Data on {facts['filesystem']}, where writing "
-        f"and fsyncing 20 kB takes {facts['fsync_p50_ms']:.2f} ms. Clients, upstream and proxy share the machine."
+        f"and fsyncing 20 kB takes {run.fsync_text}. Clients, upstream and proxy share the machine."
     )
     lines += ["", measured, *(["", *(f"- {note}" for note in run.notes)] if run.notes else [])]
     return _OPENING.format(raw=raw) + "\n".join(lines) + "\n" + _READING

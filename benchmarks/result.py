@@ -82,7 +82,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run of the benchmarks."""
+    """One run of the benchmarks. `unrest` tells, before each measurement, what else went on on the machine."""
 
     date: str
     commit: str
@@ -92,8 +92,18 @@ class Run:
     seconds: float
     plan: dict[str, Any]
     machine: dict[str, Any]
+    unrest: dict[str, dict[str, float]]
     figures: list[Figure]
     notes: list[str]
+
+    @property
+    def fsync_text(self) -> str:
+        """Write how long an fsync took in the course of the run."""
+        ordered = sorted(seen["fsync_p50_ms"] for seen in self.unrest.values())
+        if not ordered:
+            return "–"
+        text = f"{number(ordered[0])} ms"
+        return text if ordered[-1] < 1.5 * ordered[0] else f"{text} to {number(ordered[-1])} ms"
 
     def to_json(self) -> dict[str, Any]:
         """Turn into what json.dumps takes."""

@@ -93,7 +93,16 @@ def save(tx: Tx, account: Account) -> None:
         " in_flight = :in_flight, day = :day, spent_day_micros = :spent_day_micros, month = :month,"
         " spent_month_micros = :spent_month_micros, spent_life_micros = :spent_life_micros,"
         " held_micros = :held_micros WHERE subject = :subject",
-        **asdict(account),
+        subject=account.subject,
+        requests_tat_us=account.requests_tat_us,
+        images_tat_us=account.images_tat_us,
+        in_flight=account.in_flight,
+        day=account.day,
+        spent_day_micros=account.spent_day_micros,
+        month=account.month,
+        spent_month_micros=account.spent_month_micros,
+        spent_life_micros=account.spent_life_micros,
+        held_micros=account.held_micros,
     )
 
 

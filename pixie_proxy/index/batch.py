@@ -11,7 +11,7 @@ import asyncio
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import aiosqlite
@@ -133,9 +133,9 @@ class BatchConnection(aiosqlite.Connection):
             raise translate(exc) from exc
 
     def _begin(self) -> None:
-        if self._conn.in_transaction:  # left by a failure that nobody foresaw
-            self._conn.execute("ROLLBACK")
         try:
+            if self._conn.in_transaction:  # left by a ROLLBACK that failed
+                self._conn.execute("ROLLBACK")
             self._conn.execute(self._begin_sql)
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
@@ -151,9 +151,7 @@ class BatchConnection(aiosqlite.Connection):
                 try:
                     outcomes.append((work(tx), None))
                 except BaseException as exc:  # noqa: BLE001 - it goes to the one who asked
-                    if not self._conn.in_transaction:
-                        return None
-                    execute("ROLLBACK TO work")
+                    execute("ROLLBACK TO work")  # fails if SQLite has rolled back more than this
                     outcomes.append((None, translate(exc)))
                 execute("RELEASE work")
             execute("COMMIT")
@@ -187,8 +185,10 @@ class BatchConnection(aiosqlite.Connection):
         return result, None
 
     def _roll_back(self) -> None:
-        if self._conn.in_transaction:
-            self._conn.execute("ROLLBACK")
+        """Roll back what is left. If even that fails, the next work tries it again: the others keep their outcome."""
+        with suppress(sqlite3.Error):
+            if self._conn.in_transaction:
+                self._conn.execute("ROLLBACK")
 
     @staticmethod
     def _failed(exc: sqlite3.Error) -> IndexUnavailable:

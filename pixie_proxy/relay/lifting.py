@@ -132,9 +132,8 @@ class Capture(ABC):
         """Turn from text to the image at `begin` of it; the last part of the text is the window at `at` of `chunk`."""
         window = min(WINDOW_BYTES, len(chunk) - at)
         behind = len(self._text) - begin
-        early = bytes(
-            self._text[begin : begin + max(0, behind - window)]
-        )  # a `d` that could have begun `data:`
+        # What came before this chunk and was no prefix after all: a `d` that could have begun `data:`.
+        early = bytes(self._text[begin : begin + max(0, behind - window)])
         self._give_head(begin)
         self._text.clear()
         self._check_room()

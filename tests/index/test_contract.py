@@ -68,7 +68,7 @@ async def test_read_can_not_write(index: Index) -> None:
 
 async def test_close_finishes_what_was_accepted(index: Index) -> None:
     """Every accepted work gets its answer; what comes later is refused, and a second close is nothing."""
-    tasks = [asyncio.ensure_future(index.write(lambda tx: settings.put(tx, "a", "1"))) for _ in range(50)]
+    tasks = [asyncio.ensure_future(index.write(lambda tx: settings.put(tx, "a", "1"))) for _ in range(600)]
     await asyncio.sleep(0)
     await index.close()
     assert all(task.done() and task.exception() is None for task in tasks)

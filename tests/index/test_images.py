@@ -89,7 +89,7 @@ def add_images(tx: Tx, owner: User, new: list[StoredImage], call: CallRecord, **
 
 @pytest.fixture(scope="module")
 def tx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tx]:
-    """Eighty images of three users, of all kinds, some in the trash, some made in the same millisecond."""
+    """Eighty images of three users, of all kinds, some in the trash, two made in each millisecond."""
     connection = sqlite3.connect(tmp_path_factory.mktemp("index") / "pixie.db", isolation_level=None)
     connection.row_factory = sqlite3.Row
     connection.execute("PRAGMA foreign_keys = ON")
@@ -103,7 +103,7 @@ def tx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tx]:
         )
     for n in range(80):
         owner = USERS[chance.choice(NAMES)]
-        identifier = image_id(FIRST_MS + chance.randrange(40), n)
+        identifier = image_id(FIRST_MS + n // 2, n % 2)
         call = add_call(tx, owner, kind=chance.choice(KINDS), model=chance.choice(MODELS))
         add_images(tx, owner, [stored(identifier, 0)], call, visibility=chance.choice(VISIBILITIES))
         if chance.random() < 0.3:
@@ -148,7 +148,11 @@ def made_us(image: ImageRecord) -> int:
     return (int(image.id[4:14], 32) >> 2) * 1000
 
 
-MAYBE_TIME = st.none() | st.integers(FIRST_MS * 1000 - 500, FIRST_MS * 1000 + 40_500)
+MAYBE_TIME = st.none() | st.builds(
+    lambda after_ms, off_us: (FIRST_MS + after_ms) * 1000 + off_us,
+    st.integers(-1, 41),
+    st.sampled_from([0, -1, 1]),
+)
 ASKED = st.fixed_dictionaries(
     {
         "owner_id": st.sampled_from([None, None, *[user.id for user in USERS.values()]]),

@@ -18,8 +18,10 @@ MIGRATE = """
 import sqlite3, sys
 from pathlib import Path
 from pixie_proxy.index.migrate import migrate
+database = sqlite3.connect(sys.argv[1], isolation_level=None, timeout=10)
+print("ready", flush=True)
 sys.stdin.readline()
-print(migrate(sqlite3.connect(sys.argv[1], isolation_level=None, timeout=10), Path(sys.argv[2])))
+print(migrate(database, Path(sys.argv[2])))
 """
 
 
@@ -66,7 +68,14 @@ def test_four_processes_race(tmp_path: Path) -> None:
         )
         for _ in range(4)
     ]
-    assert [racer.communicate("go\n", timeout=30)[0] for racer in racers] == ["10\n"] * 4
+    for racer in racers:
+        assert racer.stdout is not None
+        assert racer.stdout.readline() == "ready\n"
+    for racer in racers:
+        assert racer.stdin is not None
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    assert [racer.communicate(timeout=30)[0] for racer in racers] == ["10\n"] * 4
     connection = connect(database)
     assert connection.execute("SELECT count(*) FROM t").fetchone() == (10,)
     connection.close()

@@ -165,8 +165,10 @@ async def test_locked_database_is_unavailable_after_the_busy_timeout(
     await asyncio.sleep(0.05)
     late = asyncio.ensure_future(index.write(put("late")))
     assert await names(index) == []
-    errors = await asyncio.gather(first, late, return_exceptions=True)
+    await asyncio.wait({first})
+    assert late.done()
     assert 0.1 < time.monotonic() - started < 1
+    errors = await asyncio.gather(first, late, return_exceptions=True)
     for error in errors:
         assert isinstance(error, IndexUnavailable)
         assert error.headers == {"retry-after": "5"}

@@ -65,6 +65,8 @@ def test_only_completed_events_get_links() -> None:
     )
     outcome = run(functools.partial(SseCapture, link=link), [stream])
     events = [json.loads(line[6:]) for line in outcome.sent.splitlines() if line.startswith(b"data: ")]
+    early = b'data: {"type":"x.partial_image","url":1,%b}\n\n' % B
+    assert run(functools.partial(SseCapture, link=link), [early + stream]).sent.startswith(early)
     assert [found.get("url") for found in events] == ["p", link(0, "image/png"), link(1, "image/jpeg")]
     assert outcome.sent.startswith(event("partial_image", PNG, url="p"))
 

@@ -51,6 +51,10 @@ def test_odd_base64_is_not_exact(text: str) -> None:
     capture = JsonCapture()
     sent_by(capture, f'{{"data":[{{"b64_json":"{text}"}}]}}'.encode())
     assert not capture.skeleton.is_exact
+    capture = JsonCapture()
+    capture.feed(b'{"data":[{"b64_json":"//8/')
+    sent_by(capture, b'\\/\\/8="}]}')
+    assert not capture.skeleton.is_exact
     assert not Skeleton.from_bytes(capture.skeleton.to_bytes()).is_exact
 
 

@@ -1,0 +1,158 @@
+"""A real proxy for tests: in this process on a port of its own, or as `pixie serve` in a process of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import orjson
+import yaml
+from aiohttp import web
+from openai import AsyncOpenAI, OpenAI
+
+from pixie_proxy.app import create_app
+from pixie_proxy.config import Settings
+from pixie_proxy.web.context import CONTEXT, Context
+
+ADMIN_KEY = "px-admin-" + "a" * 24
+MEMBER_KEY = "px-member-" + "m" * 24
+OTHER_KEY = "px-other-" + "o" * 24
+VIEWER_KEY = "px-viewer-" + "v" * 24
+UPSTREAM_KEY = "sk-operator-secret-0123456789"
+
+_USERS = [
+    {"name": "alice", "key": ADMIN_KEY, "role": "admin"},
+    {"name": "bob", "key": MEMBER_KEY, "role": "member"},
+    {"name": "carol", "key": OTHER_KEY, "role": "member"},
+    {"name": "dan", "key": VIEWER_KEY, "role": "viewer"},
+]
+_NO_LIMITS = {"requests_per_minute": None, "images_per_minute": None, "concurrent_requests": None}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningProxy:
+    """A proxy that answers at `url` (without /v1). `context` is None when it runs in another process."""
+
+    url: str
+    data_dir: Path
+    session: aiohttp.ClientSession
+    context: Context | None = None
+    process: asyncio.subprocess.Process | None = None
+    clients: list[AsyncOpenAI] = field(default_factory=list)
+
+    def sdk(self, key: str = MEMBER_KEY, **options: Any) -> AsyncOpenAI:
+        """Give the official asynchronous SDK, pointed here. Retries are off unless asked for."""
+        client = AsyncOpenAI(base_url=f"{self.url}/v1", api_key=key, **{"max_retries": 0, **options})
+        self.clients.append(client)
+        return client
+
+    async def close(self) -> None:
+        """Close the SDKs that were handed out."""
+        for client in self.clients:
+            await client.close()
+
+    def sync_sdk(self, key: str = MEMBER_KEY, **options: Any) -> OpenAI:
+        """Give the official blocking SDK (for use in a thread)."""
+        return OpenAI(base_url=f"{self.url}/v1", api_key=key, **{"max_retries": 0, **options})
+
+    async def request(
+        self, method: str, path: str, *, key: str | None = MEMBER_KEY, **options: Any
+    ) -> tuple[int, Mapping[str, str], bytes]:
+        """Call an address and return status, headers and body."""
+        headers = {**({"Authorization": f"Bearer {key}"} if key else {}), **options.pop("headers", {})}
+        async with self.session.request(method, self.url + path, headers=headers, **options) as response:
+            return response.status, response.headers, await response.read()
+
+    async def get(self, path: str, key: str | None = MEMBER_KEY) -> Any:
+        """Get JSON from an address that must answer with 200."""
+        status, _, body = await self.request("GET", path, key=key)
+        assert status == 200, body
+        return orjson.loads(body)
+
+
+def settings_for(data_dir: Path, upstream_url: str, **sections: Mapping[str, Any]) -> Settings:
+    """Build settings for a test: four users, no limits, a local storage; `sections` go over them."""
+    tree: dict[str, Any] = {
+        "server": {"port": 0, "data_dir": str(data_dir)},
+        "upstream": {"base_url": upstream_url, "api_key": UPSTREAM_KEY, "connect_timeout_s": 5},
+        "limits": _NO_LIMITS,
+        "users": _USERS,
+    }
+    for name, section in sections.items():
+        tree[name] = {**tree[name], **section} if isinstance(tree.get(name), dict) else section
+    return Settings.model_validate(tree)
+
+
+@asynccontextmanager
+async def run_proxy(
+    data_dir: Path, upstream_url: str, **sections: Mapping[str, Any]
+) -> AsyncIterator[RunningProxy]:
+    """Serve a proxy in this process."""
+    app = create_app(settings_for(data_dir, upstream_url, **sections))
+    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        port = runner.addresses[0][1]
+        async with aiohttp.ClientSession(auto_decompress=False) as session:
+            running = RunningProxy(
+                url=f"http://127.0.0.1:{port}", data_dir=data_dir, session=session, context=app[CONTEXT]
+            )
+            yield running
+            await running.close()
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def spawn_proxy(
+    data_dir: Path, upstream_url: str, *, prefix: tuple[str, ...] = (), **sections: Mapping[str, Any]
+) -> AsyncIterator[RunningProxy]:
+    """Serve a proxy as `pixie serve` in a process of its own, which is killed at the end. `prefix`: strace and such."""
+    settings = settings_for(data_dir, upstream_url, **sections)
+    tree = settings.model_dump(mode="json", exclude={"users", "upstream"})
+    tree["users"] = _USERS
+    tree["upstream"] = {**settings.upstream.model_dump(mode="json"), "api_key": UPSTREAM_KEY}
+    config = data_dir.parent / f"{data_dir.name}.yaml"
+    config.write_text(yaml.safe_dump(tree))
+    process = await asyncio.create_subprocess_exec(
+        *prefix,
+        sys.executable,
+        "-m",
+        "pixie_proxy",
+        "serve",
+        "--config",
+        str(config),
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        start_new_session=True,
+    )
+    try:
+        url = await _wait_for_url(process)
+        async with aiohttp.ClientSession(auto_decompress=False) as session:
+            running = RunningProxy(url=url, data_dir=data_dir, session=session, process=process)
+            yield running
+            await running.close()
+    finally:
+        if process.returncode is None:
+            os.killpg(process.pid, signal.SIGKILL)
+        await process.communicate()
+
+
+async def _wait_for_url(process: asyncio.subprocess.Process) -> str:
+    assert process.stderr is not None
+    seen = b""
+    while line := await asyncio.wait_for(process.stderr.readline(), 20):
+        seen += line
+        if match := re.search(rb"serves (http://\S+)/v1", line):
+            return match[1].decode()
+    raise AssertionError(seen.decode())
