@@ -122,17 +122,22 @@ def _measure(plan: Plan, names: list[str], folder: Path, console: Console) -> Ru
             bench.notes.append("The data folder was in memory: fsync cost nothing.")
         unrest: dict[str, dict[str, float]] = {}
         for name in names:
-            step(f"{name}: is the machine quiet?")
-            unrest[name] = machine.unrest(folder)
+            step(f"{name}: waiting for a quiet machine")
+            watch = machine.Unrest(folder)
+            watch.wait(plan.quiet_s)
             try:
-                figures.extend(MEASUREMENTS[name](bench))
+                with watch:
+                    figures.extend(MEASUREMENTS[name](bench))
             except BenchError as exc:
                 figures.append(Figure(name=name, title=name, bar=0, at_most=True, unit="", error=str(exc)))
+            unrest[name] = watch.seen
             progress.advance(task)
         figures.extend(_lag(bench))
-        busiest = max(seen["busy_percent"] for seen in unrest.values())
-        if busiest > 15:
-            bench.notes.append(f"The machine was not quiet: {busiest:.0f} % busy with something else.")
+        for name, seen in unrest.items():
+            if seen["others_percent"] > machine.QUIET_PERCENT:
+                bench.notes.append(
+                    f"{name}: other work took {seen['others_percent']:.0f} % of the cores meanwhile."
+                )
     commit, dirty = machine.commit()
     return Run(
         date=date,

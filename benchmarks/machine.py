@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 import sqlite3
@@ -9,13 +10,15 @@ import subprocess
 import time
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import psutil
 
 from benchmarks.processes import ROOT
 from benchmarks.result import median
 
+QUIET_PERCENT = 15
 _PACKAGES = ("aiohttp", "uvloop", "aiosqlite", "orjson", "pybase64", "pydantic", "pillow", "pixie_proxy")
 
 
@@ -34,9 +37,48 @@ def describe(folder: Path) -> dict[str, Any]:
     }
 
 
-def unrest(folder: Path) -> dict[str, float]:
-    """Look at what else goes on: how busy the cores are while we rest, and how long an fsync takes just now."""
-    return {"busy_percent": psutil.cpu_percent(0.5), "fsync_p50_ms": round(_fsync_p50_ms(folder), 3)}
+class Unrest:
+    """What else went on while a block ran; `seen` tells. The kernel's own work (writing back, softirqs) counts in."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.seen: dict[str, float] = {}
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait until the machine is quiet, but not for ever."""
+        deadline = time.monotonic() + timeout_s
+        while psutil.cpu_percent(0.5) > QUIET_PERCENT and time.monotonic() < deadline:
+            pass
+
+    def __enter__(self) -> Self:
+        self.seen["fsync_p50_ms"] = round(_fsync_p50_ms(self._folder), 3)
+        self._started = (time.monotonic(), _busy_s(), _own_s())
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        wall, busy, own = self._started
+        wall, busy, own = time.monotonic() - wall, _busy_s() - busy, _own_s() - own
+        others = (busy - own) / (wall * (os.cpu_count() or 1))
+        self.seen["others_percent"] = round(max(0.0, others) * 100, 1)
+
+
+def _busy_s() -> float:
+    """Add up what all cores worked since the machine started."""
+    times = psutil.cpu_times()
+    return float(sum(times) - times.idle - getattr(times, "iowait", 0.0) - getattr(times, "guest", 0.0))
+
+
+def _own_s() -> float:
+    """Add up what we and our children worked, those that ended included."""
+    ours = os.times()
+    total = ours.user + ours.system + ours.children_user + ours.children_system
+    for child in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            times = child.cpu_times()
+            total += times.user + times.system + times.children_user + times.children_system
+    return total
 
 
 def filesystem(folder: Path) -> str:

@@ -29,8 +29,10 @@ in the same run, by turns. The range in brackets is over the rounds.
   proxy stand in front of it at the same time and are loaded by turns (A/B/A/B), each round on new connections that
   are kept alive. The value is the median over the rounds of the difference of the p50, or of the ratio of the
   req/s. Everything is on in the proxy: key, limits, capture, fsync, index. Every request has a prompt of its own;
-  every answer's status and length are checked. The proxy may finish its work (thumbnails, storage) before the
-  pass-through's next turn: the raw figures say how long it was busy.
+  every answer's status and length are checked. “Disk alone” is the same number of threads that do nothing but the
+  writes and fsyncs that keeping a call takes (image, manifest, folder, rename, parent), in the same rounds: the
+  pass-through doesn't wait for the disk, the proxy must. Work that the proxy has left (storage, thumbnails) ends
+  before the pass-through's next turn; the raw figures say how long it took.
 - **Peak RSS.** A fresh proxy for each size; 8 clients take answers of four pictures, 8 MB in all and then 32 MB.
   The peak is the kernel's own (`VmHWM`), of the serving process; child processes are named beside it.
 - **Uploads.** Forms of 16 files are sent at once, as fast as the proxy takes them, to an upstream that reads them

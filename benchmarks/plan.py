@@ -14,12 +14,14 @@ class Plan:
     """Counts and times of a run. Every load ends by itself, after `seconds` or after `…_each` answers."""
 
     quick: bool = False
+    quiet_s: float = 30
     rounds: int = 5
     warm_s: float = 0.5
     alone_s: float = 2.0
     small_s: float = 3.0
     large_s: float = 2.0
     lag_s: float = 3.0
+    disk_s: float = 0.5
     starts: int = 5
     answers_each: int = 4
     uploads: int = 20
@@ -35,12 +37,14 @@ class Plan:
 FULL = Plan()
 QUICK = Plan(
     quick=True,
+    quiet_s=0,
     rounds=2,
     warm_s=0.2,
     alone_s=0.6,
     small_s=0.8,
     large_s=0.8,
     lag_s=0.8,
+    disk_s=0.2,
     starts=2,
     answers_each=1,
     uploads=4,

@@ -1,8 +1,8 @@
 """Shows where the proxy's time goes under the load of 16 clients: `python -m benchmarks.profile [SECONDS]`.
 
-py-spy is used where it is on the PATH (`pip install py-spy`): it looks from outside, at all threads that do something or
-wait for the disk, and costs the proxy little. Else cProfile: the main thread only, and small functions look dearer than
-they are.
+py-spy is used where it is on the PATH (`pip install py-spy`): it looks from outside, at all threads that work or wait
+for the disk, and costs the proxy little. Else cProfile: the main thread only, and small functions look dearer than they
+are.
 """
 
 from __future__ import annotations

@@ -82,7 +82,7 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """One run of the benchmarks. `unrest` tells, before each measurement, what else went on on the machine."""
+    """One run of the benchmarks. `unrest` tells what else the machine did during each measurement."""
 
     date: str
     commit: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks import load
+from benchmarks import disk, load
 from benchmarks.bench import Bench, as_json
 from benchmarks.load import Load
 from benchmarks.result import Figure, median
@@ -26,7 +26,8 @@ def latency(bench: Bench) -> list[Figure]:
         value=median(added),
         spread=(min(added), max(added)),
         context=f"{median([o.p50_ms for _, o in rounds]):.2f} ms against "
-        f"{median([b.p50_ms for b, _ in rounds]):.2f} ms bare",
+        f"{median([b.p50_ms for b, _ in rounds]):.2f} ms bare; "
+        f"disk alone {1000 / median(details['disk_alone_per_s']):.2f} ms",
         details=details,
     )
     return [figure]
@@ -55,7 +56,8 @@ def _throughput(bench: Bench, name: str, answer: str, seconds: float, title: str
         unit="× bare",
         value=median(ratios),
         spread=(min(ratios), max(ratios)),
-        context=f"{ours_per_s:,.0f} req/s against {bare_per_s:,.0f} bare",
+        context=f"{ours_per_s:,.0f} req/s against {bare_per_s:,.0f} bare; "
+        f"disk alone {median(details['disk_alone_per_s']):,.0f}",
         details=details,
     )
     return [figure]
@@ -78,6 +80,7 @@ def _rounds(
         alone = one(bench.nginx.port, min(seconds, 1.0), f"/{answer}{PATH}")
         rounds: list[tuple[Load, Load]] = []
         backlogs: list[float] = []
+        disks: list[float] = []
         for number in range(1, plan.rounds + 1):
             bench.step(f"{name}: round {number} of {plan.rounds}, bare")
             of_bare = one(bare.port, seconds)
@@ -85,6 +88,12 @@ def _rounds(
             of_proxy = one(proxy.port, seconds)
             rounds.append((of_bare, of_proxy))
             backlogs.append(round(proxy.settle(), 2))
+            bench.step(f"{name}: round {number} of {plan.rounds}, disk alone")
+            disks.append(
+                disk.calls_per_s(
+                    bench.folder, threads=clients, image_bytes=body_bytes * 3 // 4, seconds=plan.disk_s
+                )
+            )
         for role, server in (("bare", bare), ("proxy", proxy)):
             bench.step(f"{name}: lag of {role}")
             with bench.probed(name, role, server):
@@ -100,5 +109,6 @@ def _rounds(
         "nginx_alone": as_json(alone),
         "rounds": [{"bare": as_json(b), "proxy": as_json(o)} for b, o in rounds],
         "proxy_busy_after_load_s": backlogs,
+        "disk_alone_per_s": disks,
     }
     return details, rounds

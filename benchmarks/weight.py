@@ -23,7 +23,8 @@ def memory(bench: Bench) -> list[Figure]:
     details: dict[str, Any] = {"answers_each": bench.plan.answers_each}
     for answer in ("8mb", "32mb"):
         bench.step(f"memory: {CLIENTS} clients, {answer}, bare")
-        with servers.passthrough(bench.folder, bench.upstream_url(answer)) as server:
+        bare = servers.passthrough(bench.folder, bench.upstream_url(answer))
+        with bare as server, bench.probed(f"memory {answer}", "bare", server):
             details[f"{answer}_bare"] = _weigh(bench, server, answer)
         bench.step(f"memory: {CLIENTS} clients, {answer}, proxy")
         with bench.proxy(bench.upstream_url(answer)) as server:
@@ -31,7 +32,7 @@ def memory(bench: Bench) -> list[Figure]:
             with bench.probed(f"memory {answer}", "proxy", server):
                 details[answer] = _weigh(bench, server, answer)
         peaks[answer] = details[answer]["peak_mib"]
-    bare, children = details["32mb_bare"]["peak_mib"], details["32mb"]["children_mib"]
+    bare_mib, children_mib = details["32mb_bare"]["peak_mib"], details["32mb"]["children_mib"]
     peak = Figure(
         name="memory",
         title="peak RSS, 8 clients × 32 MB answers",
@@ -39,8 +40,8 @@ def memory(bench: Bench) -> list[Figure]:
         at_most=True,
         unit="MiB",
         value=peaks["32mb"],
-        context=f"{details['32mb']['idle_mib']:.0f} MiB idle; bare {bare:.0f} MiB"
-        + (f"; child processes {children:.0f} MiB more" if children else ""),
+        context=f"{details['32mb']['idle_mib']:.0f} MiB idle; bare {bare_mib:.0f} MiB"
+        + (f"; child processes {children_mib:.0f} MiB more" if children_mib else ""),
         details=details,
     )
     flat = Figure(

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import secrets
 from collections.abc import AsyncIterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 
 from aiohttp import web
@@ -15,14 +15,14 @@ from pixie_proxy import backends
 from pixie_proxy.accounts.declared import FirstAdmin, make_first_admin, sync_declared
 from pixie_proxy.accounts.directory import Directory
 from pixie_proxy.config import Settings
-from pixie_proxy.errors import ConfigError
+from pixie_proxy.errors import ConfigError, ProxyError
 from pixie_proxy.gallery.library import Library
 from pixie_proxy.gallery.sharing import LinkSigner
 from pixie_proxy.generation import Generation
 from pixie_proxy.generation.billing import Billing
 from pixie_proxy.generation.keeping import Keeping
 from pixie_proxy.generation.relaying import Relaying
-from pixie_proxy.index import Index
+from pixie_proxy.index import Index, ledger
 from pixie_proxy.index import settings as stored
 from pixie_proxy.pricing import load_prices
 from pixie_proxy.spool.area import Spool
@@ -30,6 +30,7 @@ from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.recovery import recover
 from pixie_proxy.storage import SENTINEL, ObjectMissing, Storage
 from pixie_proxy.tasks import TaskKeeper
+from pixie_proxy.threads import WorkerThreads
 from pixie_proxy.upstream.catalog import Catalog
 from pixie_proxy.upstream.fetch import ImageFetcher
 from pixie_proxy.web.context import CONTEXT, Context
@@ -64,7 +65,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         {name: price.model_dump(exclude_none=True) for name, price in settings.models.prices.items()}
     )
     catalog = Catalog(settings.models, frozenset(prices.models()))
-    writers = ThreadPoolExecutor(WRITER_THREADS, thread_name_prefix="durable")
+    writers = WorkerThreads(WRITER_THREADS, "durable")
     tasks = TaskKeeper()
     async with _closing(writers, tasks):
         storage = backends.open_storage(settings, writers)
@@ -115,17 +116,25 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             await tasks.close()
             await upstream.close()
             await storage.close()
+            spool.close(keeps_folder=await _has_open_calls(index, spool))
             await index.close()
-            spool.close()
 
 
 @asynccontextmanager
-async def _closing(writers: ThreadPoolExecutor, tasks: TaskKeeper) -> AsyncIterator[None]:
+async def _closing(writers: WorkerThreads, tasks: TaskKeeper) -> AsyncIterator[None]:
     try:
         yield
     finally:
         await tasks.close()
-        writers.shutdown()
+        await asyncio.to_thread(writers.close)
+
+
+async def _has_open_calls(index: Index, spool: Spool) -> bool:
+    """Tell whether calls end unsettled. Our folder in the spool is what makes the next start settle them."""
+    try:
+        return bool(await index.read(lambda tx: ledger.open_calls(tx, spool.process)))
+    except ProxyError:
+        return True
 
 
 async def _open_directory(settings: Settings, index: Index) -> Directory:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Executor
+import os
 from pathlib import Path
 
 from pixie_proxy.config import Settings
+from pixie_proxy.disk import fsync_directory
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.index import Index
 from pixie_proxy.index.sqlite import open_sqlite
 from pixie_proxy.storage import Storage
 from pixie_proxy.storage.local import LocalStorage
+from pixie_proxy.threads import WorkerThreads
 from pixie_proxy.upstream import Upstream
 from pixie_proxy.upstream.openai import OpenAIUpstream
 
@@ -27,20 +29,20 @@ def prepare_data_dir(settings: Settings) -> None:
         )
     probe = data_dir / ".writable"
     try:
-        data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_directory(data_dir)
         probe.write_bytes(b"")
         probe.unlink()
     except OSError as exc:
         raise ConfigError(_unwritable(data_dir, exc)) from None
 
 
-def open_storage(settings: Settings, writers: Executor) -> Storage:
+def open_storage(settings: Settings, writers: WorkerThreads) -> Storage:
     """Open the storage of the settings. Raises ConfigError."""
     if settings.storage.kind == "s3":
         raise ConfigError("storage.kind: s3 is not in this version yet; use local")
     path = settings.storage_path
     try:
-        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        _make_directory(path)
     except OSError as exc:
         raise ConfigError(f"storage.path: {path} can't be made ({exc.strerror})") from None
     return LocalStorage(path, writers)
@@ -65,9 +67,14 @@ def open_upstream(settings: Settings) -> Upstream:
     return OpenAIUpstream(upstream)
 
 
-def _unwritable(path: Path, exc: OSError) -> str:
-    import os
+def _make_directory(path: Path) -> None:
+    """Make a directory that only we may enter, and its name durable: all that we keep lies below it."""
+    if not path.is_dir():
+        path.mkdir(parents=True, exist_ok=True, mode=0o700)
+        fsync_directory(path.parent)
 
+
+def _unwritable(path: Path, exc: OSError) -> str:
     return (
         f"server.data_dir: {path} can't be written ({exc.strerror}); we run as uid {os.getuid()}. "
         f"Remedy: chown -R {os.getuid()} {path} on the host, or mount a volume that this user may write"

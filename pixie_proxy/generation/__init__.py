@@ -11,8 +11,6 @@ import asyncio
 import logging
 import shutil
 import time
-from concurrent.futures import Executor
-from contextlib import AsyncExitStack
 from pathlib import Path
 
 import orjson
@@ -30,6 +28,7 @@ from pixie_proxy.relay.pump import ImageIds
 from pixie_proxy.relay.request import ImageRequest
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.tasks import TaskKeeper
+from pixie_proxy.threads import WorkerThreads
 from pixie_proxy.upstream.catalog import Catalog
 
 __all__ = ["Answer", "Generation"]
@@ -50,7 +49,7 @@ class Generation:
         keeping: Keeping,
         relaying: Relaying,
         tasks: TaskKeeper,
-        threads: Executor,
+        threads: WorkerThreads,
     ) -> None:
         """Work with what the composition root wired; `threads` serve clients that read slowly."""
         self._index = index
@@ -73,8 +72,7 @@ class Generation:
         if self.is_draining:
             message = "The proxy is shutting down. Nothing was sent upstream; try again."
             raise ShuttingDown(message, headers={"retry-after": "1"})
-        with self._spool.room_for(1):
-            pass
+        self._spool.check_room(1)
 
     async def start(
         self,
@@ -89,18 +87,18 @@ class Generation:
 
         `uploads` is the folder of its input files, which is the call's to delete from here on. Raises ProxyError.
         """
-        exits = AsyncExitStack()
-        if uploads is not None:
-            exits.push_async_callback(asyncio.to_thread, shutil.rmtree, uploads, ignore_errors=True)
         try:
             self.refuse_early()
-            exits.enter_context(self._spool.room_for(asked.n))
-            job = await self._admit(asked, owner, request_id, idempotency_key)
+            self._spool.take_room(asked.n)
+            try:
+                job = await self._admit(asked, owner, request_id, idempotency_key)
+            except BaseException:
+                self._spool.give_room(asked.n)
+                raise
         except BaseException:
-            await exits.aclose()
+            await _delete(uploads)
             raise
-        exits.callback(job.feed.discard)
-        self._tasks.spawn(self._run(job, exits), f"call {request_id}")
+        self._tasks.spawn(self._run(job, uploads), f"call {request_id}")
         is_stream = await asyncio.shield(job.begun)
         return Answer(headers=job.headers, is_stream=is_stream, feed=job.feed)
 
@@ -141,12 +139,20 @@ class Generation:
             image_id=ImageIds(),
         )
 
-    async def _run(self, job: Job, exits: AsyncExitStack) -> None:
+    async def _run(self, job: Job, uploads: Path | None) -> None:
         """Run a call to its end, whatever its client does."""
-        async with exits:
-            try:
-                await self._relaying.relay(job)
-            except Exception:
-                log.exception("a call failed", extra={"request_id": job.call.id})
-                await self._keeping.settle(job, self._billing.unknown(job, "internal error"))
-                job.fail(InternalError())
+        try:
+            await self._relaying.relay(job)
+        except Exception:
+            log.exception("a call failed", extra={"request_id": job.call.id})
+            await self._keeping.settle(job, self._billing.unknown(job, "internal error"))
+            job.fail(InternalError())
+        finally:
+            self._spool.give_room(job.asked.n)
+            await _delete(uploads)
+
+
+async def _delete(uploads: Path | None) -> None:
+    """Delete the input files of a call that has ended."""
+    if uploads is not None:
+        await asyncio.to_thread(shutil.rmtree, uploads, ignore_errors=True)

@@ -51,6 +51,10 @@ class Credential:
     user: StoredUser
 
 
+_ACCOUNT = (
+    "subject, requests_tat_us, images_tat_us, in_flight, day, spent_day_micros, month, spent_month_micros,"
+    " spent_life_micros, held_micros"
+)
 _USER = "SELECT id, name, role, created_us, limits, disabled, is_declared FROM users"
 _KEY = (
     "SELECT id, user_id, digest, prefix, name, created_us, expires_us, revoked_us, last_used_us, is_declared"
@@ -67,8 +71,7 @@ def lock(tx: Tx, subject: str) -> Account:
     row = tx.one(
         "INSERT INTO accounts (subject) VALUES (:subject)"
         " ON CONFLICT (subject) DO UPDATE SET subject = excluded.subject"
-        " RETURNING subject, requests_tat_us, images_tat_us, in_flight, day, spent_day_micros, month,"
-        " spent_month_micros, spent_life_micros, held_micros",
+        " RETURNING " + _ACCOUNT,
         subject=subject,
     )
     if row is None:  # RETURNING always answers
@@ -78,11 +81,7 @@ def lock(tx: Tx, subject: str) -> Account:
 
 def get(tx: Tx, subject: str) -> Account:
     """Read an account without locking it; one that was never used is empty."""
-    row = tx.one(
-        "SELECT subject, requests_tat_us, images_tat_us, in_flight, day, spent_day_micros, month,"
-        " spent_month_micros, spent_life_micros, held_micros FROM accounts WHERE subject = :subject",
-        subject=subject,
-    )
+    row = tx.one("SELECT " + _ACCOUNT + " FROM accounts WHERE subject = :subject", subject=subject)
     return Account(subject=subject) if row is None else _account(row)
 
 

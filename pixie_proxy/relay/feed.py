@@ -10,10 +10,11 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO
+
+from pixie_proxy.threads import WorkerThreads
 
 READY_BYTES = 64 * 1024
 """An answer up to this size is handed over in one piece, with its length."""
@@ -29,7 +30,7 @@ class FeedBroken(Exception):
 class Feed:
     """A pipe from the pump to one client. `put`, `close` and `abort` are the pump's; `get` is the handler's."""
 
-    def __init__(self, folder: Path, threads: Executor) -> None:
+    def __init__(self, folder: Path, threads: WorkerThreads) -> None:
         """Spill into an unnamed file in `folder`, if ever."""
         self._folder = folder
         self._threads = threads
@@ -158,7 +159,7 @@ class Feed:
             _resolve(self._waiter, True)
 
     async def _hop(self, work: Callable[..., bytes], *args: object) -> bytes:
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *args)
+        return await self._threads.run(work, *args)
 
     @property
     def _is_behind(self) -> bool:

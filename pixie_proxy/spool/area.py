@@ -6,15 +6,16 @@ import fcntl
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 
+from pixie_proxy.disk import SharedSync, fsync_directory
 from pixie_proxy.errors import StorageFull
 from pixie_proxy.records import is_id
 from pixie_proxy.spool.call import SpooledCall
-from pixie_proxy.storage.local import fsync_directory
+from pixie_proxy.threads import WorkerThreads
 
 LOCK = "lock"
 UPLOADS = "uploads"
@@ -24,53 +25,67 @@ ROOM_FLOOR_BYTES = 128 * 1024 * 1024
 ROOM_PER_IMAGE_BYTES = 16 * 1024 * 1024
 """Space set aside for each image that is under way."""
 
+_FREE_MAX_AGE_S = 0.1
+"""How old a reading of the free space may be: a call into the kernel for every request is one too many."""
+
 
 class Spool:
     """This process's part of the spool."""
 
-    def __init__(self, root: Path, writers: Executor) -> None:
+    def __init__(self, root: Path, writers: WorkerThreads) -> None:
         """Plan a folder of our own under `root`."""
         self.root = root
         self.process = secrets.token_hex(8)
         self.folder = root / self.process
         self.uploads = root / UPLOADS / self.process
         self._writers = writers
+        self._sync = SharedSync()
         self._lock: int | None = None
         self._images_under_way = 0
+        self._free_bytes = 0
+        self._free_read_at = float("-inf")
 
     def open(self) -> None:
         """Make our folders and take our lock. Raises OSError where the data directory can't be written."""
-        self.folder.mkdir(parents=True)
+        # Locked before it has its name: another process that starts now must not take it for a dead one's.
+        unnamed = self.root / f".{self.process}"
+        unnamed.mkdir(parents=True)
+        self._lock = _take_lock(unnamed / LOCK)
+        unnamed.rename(self.folder)
         self.uploads.mkdir(parents=True)
-        self._lock = _take_lock(self.folder / LOCK)
         fsync_directory(self.root)
+        fsync_directory(self.root.parent)
 
-    def close(self) -> None:
-        """Remove our folders where nothing is left in them, and give the lock back."""
+    def close(self, *, keeps_folder: bool = False) -> None:
+        """Remove our folders and give the lock back. Calls that have not ended keep theirs, for the next start."""
         shutil.rmtree(self.uploads, ignore_errors=True)
         if self._lock is not None:
-            if not calls_in(self.folder):
-                (self.folder / LOCK).unlink(missing_ok=True)
-                self.folder.rmdir()
+            if not keeps_folder and not calls_in(self.folder):
+                shutil.rmtree(self.folder, ignore_errors=True)
             os.close(self._lock)
             self._lock = None
 
     def call(self, request_id: str, header: bytes) -> SpooledCall:
         """Open the folder of a new call; `header` is what recovery knows of it before the manifest."""
-        return SpooledCall(self.folder / request_id, header, self._writers)
+        return SpooledCall(str(self.folder), request_id, header, self._writers, self._sync)
 
-    @contextmanager
-    def room_for(self, images: int) -> Iterator[None]:
-        """Set room aside for a call's images while it runs. Raises StorageFull before any money is spent."""
-        free = _free_bytes(self.root)
-        if free < ROOM_FLOOR_BYTES + ROOM_PER_IMAGE_BYTES * (self._images_under_way + images):
-            message = "The proxy's disk is full. Nothing was sent upstream; try again when the operator has made room."
+    def check_room(self, images: int) -> None:
+        """See that there is room for some more images. Raises StorageFull, before any money is spent."""
+        now = time.monotonic()
+        if now - self._free_read_at > _FREE_MAX_AGE_S:
+            self._free_bytes, self._free_read_at = _free_bytes(self.root), now
+        if self._free_bytes < ROOM_FLOOR_BYTES + ROOM_PER_IMAGE_BYTES * (self._images_under_way + images):
+            message = "The proxy's disk is full. Nothing was sent upstream; try again when the admin has made room."
             raise StorageFull(message, headers={"retry-after": "30"})
+
+    def take_room(self, images: int) -> None:
+        """Set room aside for a call's images until `give_room`. Raises StorageFull."""
+        self.check_room(images)
         self._images_under_way += images
-        try:
-            yield
-        finally:
-            self._images_under_way -= images
+
+    def give_room(self, images: int) -> None:
+        """Give back what `take_room` took."""
+        self._images_under_way -= images
 
     def find(self, request_id: str, file: str) -> Path | None:
         """Look for an image that storage has not got yet, in the folders of all processes on this host."""
@@ -86,11 +101,11 @@ class Spool:
         folders: list[Path] = []
         try:
             for folder in sorted(self.root.iterdir()):
-                if folder.name in {UPLOADS, self.process} or not folder.is_dir():
+                if folder.name in {UPLOADS, self.process} or folder.name.startswith(".") or not folder.is_dir():
                     continue
                 try:
                     locks.append(_take_lock(folder / LOCK))
-                except BlockingIOError:
+                except (BlockingIOError, FileNotFoundError):  # alive, or just gone
                     continue
                 folders.append(folder)
             yield folders

@@ -5,22 +5,17 @@ Every disk step runs in a thread of the durable writers'. A call has one writer 
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterable
-from concurrent.futures import Executor
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import BinaryIO, TypeVar
 
+from pixie_proxy.disk import SharedSync, fsync_directory, write_all, write_durably
 from pixie_proxy.media import EXTENSIONS, dimensions
 from pixie_proxy.records import StoredImage
 from pixie_proxy.storage import MANIFEST
-from pixie_proxy.storage.local import fsync_directory, write_durably
-
-T = TypeVar("T")
+from pixie_proxy.threads import WorkerThreads
 
 FLUSH_BYTES = 256 * 1024
 """How much of an answer may wait in memory: small images are written once, at the seal."""
@@ -40,12 +35,12 @@ class StoredName:
 
 @dataclass(slots=True)
 class _Part:
-    """An image on its way to disk. `file` is None until something was written."""
+    """An image on its way to disk. `descriptor` is None until something was written."""
 
     mime: str
     waiting: list[bytes] = field(default_factory=list)
     waiting_bytes: int = 0
-    file: BinaryIO | None = None
+    descriptor: int | None = None
     size_bytes: int = 0
     digest: hashlib._Hash = field(default_factory=hashlib.sha256)
     is_whole: bool = False
@@ -54,13 +49,17 @@ class _Part:
 class SpooledCall:
     """A call's folder. Images are known by their slot (the number of their base64 in the answer)."""
 
-    def __init__(self, folder: Path, header: bytes, writers: Executor) -> None:
-        """Plan the folder; nothing touches the disk before the first flush."""
-        self.folder = folder
+    def __init__(self, parent: str, name: str, header: bytes, writers: WorkerThreads, sync: SharedSync) -> None:
+        """Plan the folder `parent/name`; nothing touches the disk before the first flush."""
+        self._parent = parent
+        self.folder = f"{parent}/{name}"
         self._header = header
         self._writers = writers
+        self._sync = sync
         self._parts: dict[int, _Part] = {}
         self._kept: dict[int, StoredImage] = {}
+        self.sealed: tuple[StoredImage, ...] = ()
+        """The images that the manifest names."""
         self._is_made = False
         self._waiting_bytes = 0
 
@@ -92,46 +91,43 @@ class SpooledCall:
         """Forget an image that turned out to be none (a partial, or broken base64)."""
         part = self._parts.pop(slot)
         self._waiting_bytes -= part.waiting_bytes
-        if part.file is not None:
-            await self._hop(self._discard, slot, part.file)
+        if part.descriptor is not None:
+            await self._writers.run(self._discard, slot, part.descriptor)
 
     async def flush(self) -> None:
         """Write what waits in memory."""
-        await self._hop(self._flush)
+        await self._writers.run(self._flush)
 
     async def keep(self, names: dict[int, StoredName]) -> None:
         """Put whole images under their final names, so that a crash from here on finds them."""
-        await self._hop(self._keep, names)
+        await self._writers.run(self._keep, names)
 
     async def seal(
         self, names: dict[int, StoredName], manifest: Callable[[tuple[StoredImage, ...]], bytes]
     ) -> tuple[StoredImage, ...]:
         """Make the call durable: its whole images, its manifest, its folder. Later seals replace the manifest."""
-        return await self._hop(self._seal, names, manifest)
+        return await self._writers.run(self._seal, names, manifest)
 
     async def remove(self) -> None:
-        """Delete the folder of a call that brought nothing."""
+        """Delete the folder of a call that brought nothing. Whole images stay, for the next start to find."""
         for part in self._parts.values():
-            if part.file is not None:
-                part.file.close()
+            if part.descriptor is not None:
+                os.close(part.descriptor)
         self._parts.clear()
         if self._is_made:
-            await self._hop(shutil.rmtree, self.folder, True)
-
-    def paths(self) -> Iterable[tuple[StoredImage, Path]]:
-        """Give every kept image with its place."""
-        return [(image, self.folder / image.file) for image in self._kept.values()]
-
-    async def _hop(self, work: Callable[..., T], *args: object) -> T:
-        return await asyncio.get_running_loop().run_in_executor(self._writers, work, *args)
+            await self._writers.run(lambda: shutil.rmtree(self.folder, ignore_errors=True))
 
     def _make(self, *, with_header: bool) -> None:
         if self._is_made:
             return
-        self.folder.mkdir()
+        os.mkdir(self.folder, 0o700)
         self._is_made = True
         if with_header:
-            (self.folder / HEADER).write_bytes(self._header)
+            descriptor = os.open(f"{self.folder}/{HEADER}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                write_all(descriptor, self._header)
+            finally:
+                os.close(descriptor)
 
     def _flush(self) -> None:
         self._make(with_header=True)
@@ -139,41 +135,43 @@ class SpooledCall:
             if part.waiting:
                 self._write(slot, part)
 
-    def _write(self, slot: int, part: _Part) -> None:
-        if part.file is None:
-            part.file = (self.folder / f"{slot}.part").open("w+b", buffering=0)
+    def _write(self, slot: int, part: _Part) -> int:
+        """Write what waits of an image, and return its descriptor."""
+        if part.descriptor is None:
+            part.descriptor = os.open(self._part(slot), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         data = part.waiting[0] if len(part.waiting) == 1 else b"".join(part.waiting)
-        part.waiting.clear()
-        self._waiting_bytes -= part.waiting_bytes
-        part.waiting_bytes = 0
-        _write_all(part.file, data)
+        write_all(part.descriptor, data)
         part.digest.update(data)
         part.size_bytes += len(data)
+        self._waiting_bytes -= part.waiting_bytes
+        part.waiting_bytes = 0
+        part.waiting.clear()
+        return part.descriptor
+
+    def _part(self, slot: int) -> str:
+        return f"{self.folder}/{slot}.part"
 
     def _keep(self, names: dict[int, StoredName]) -> None:
         self._make(with_header=True)
-        self._settle_parts(names)
+        self._settle_whole(names)
 
-    def _settle_parts(self, names: dict[int, StoredName]) -> None:
-        """Write, fsync and rename every whole image that has a name."""
+    def _settle_whole(self, names: dict[int, StoredName]) -> None:
         for slot in [slot for slot, part in self._parts.items() if part.is_whole and slot in names]:
-            part = self._parts[slot]
-            if part.waiting or part.file is None:
-                self._write(slot, part)
             self._kept[slot] = self._settle(slot, self._parts[slot], names[slot])
             del self._parts[slot]
 
     def _settle(self, slot: int, part: _Part, name: StoredName) -> StoredImage:
-        file = part.file
-        if file is None:
-            message = "an image was settled before it was written"
-            raise RuntimeError(message)
-        head = os.pread(file.fileno(), _HEAD_BYTES if part.mime == "image/jpeg" else 64, 0)
+        """Write the rest of a whole image, fsync it and give it its final name."""
+        is_in_memory = part.descriptor is None and len(part.waiting) == 1
+        head = part.waiting[0] if is_in_memory else b""
+        descriptor = self._write(slot, part)
+        if not is_in_memory:
+            head = os.pread(descriptor, _HEAD_BYTES if part.mime == "image/jpeg" else 64, 0)
+        os.fsync(descriptor)
+        os.close(descriptor)
         width, height = dimensions(head) or (None, None)
-        os.fsync(file.fileno())
-        file.close()
         final = f"{name.position}.{EXTENSIONS[part.mime]}"
-        (self.folder / f"{slot}.part").rename(self.folder / final)
+        os.rename(self._part(slot), f"{self.folder}/{final}")
         return StoredImage(
             id=name.id,
             position=name.position,
@@ -188,30 +186,23 @@ class SpooledCall:
     def _seal(
         self, names: dict[int, StoredName], manifest: Callable[[tuple[StoredImage, ...]], bytes]
     ) -> tuple[StoredImage, ...]:
-        had_header = self._is_made
+        was_made = self._is_made
         self._make(with_header=False)
-        self._settle_parts(names)
+        self._settle_whole(names)
         images = tuple(sorted(self._kept.values(), key=lambda image: image.position))
-        target = self.folder / MANIFEST
-        if target.exists():
-            part = self.folder / f"{MANIFEST}.part"
-            write_durably(part, manifest(images))
-            part.rename(target)
-        else:
-            write_durably(target, manifest(images))
-        if had_header:
-            (self.folder / HEADER).unlink(missing_ok=True)
+        target = f"{self.folder}/{MANIFEST}"
+        # The first manifest may be written in place: without its folder's fsync there is no call. A later one may not.
+        is_first = not was_made or not os.path.exists(target)
+        written = target if is_first else f"{target}.part"
+        write_durably(written, manifest(images))
+        if not is_first:
+            os.rename(written, target)
+        elif was_made:
+            os.unlink(f"{self.folder}/{HEADER}")
         fsync_directory(self.folder)
-        fsync_directory(self.folder.parent)
+        self._sync(self._parent)
         return images
 
-    def _discard(self, slot: int, file: BinaryIO) -> None:
-        file.close()
-        (self.folder / f"{slot}.part").unlink(missing_ok=True)
-
-
-def _write_all(file: BinaryIO, data: bytes) -> None:
-    """Write everything through an unbuffered file, whose `write` may take only a part."""
-    view = memoryview(data)
-    while view:
-        view = view[file.write(view) :]
+    def _discard(self, slot: int, descriptor: int) -> None:
+        os.close(descriptor)
+        os.unlink(self._part(slot))

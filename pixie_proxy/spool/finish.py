@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from pixie_proxy.errors import ProxyError
 from pixie_proxy.index import Index, Tx, accounts, images, ledger
@@ -27,7 +26,7 @@ class Finisher:
         self._index = index
         self._storage = storage
 
-    async def keep(self, manifest: Manifest, folder: Path) -> None:
+    async def keep(self, manifest: Manifest, folder: str) -> None:
         """Settle a call that brought images, and move them to storage. Returns when both are done."""
         adopted = asyncio.ensure_future(
             self._until_done("storage", lambda: self._storage.adopt(folder, folder_ref(manifest.call.id)))

@@ -9,6 +9,7 @@ import shutil
 import time
 from pathlib import Path
 
+from pixie_proxy.disk import fsync_directory, write_durably
 from pixie_proxy.index import Index, accounts, ledger
 from pixie_proxy.media import MIMES, dimensions
 from pixie_proxy.records import CallRecord, Settlement, StoredImage, new_id
@@ -16,7 +17,6 @@ from pixie_proxy.spool.area import Spool, calls_in
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import MANIFEST, ObjectMissing, Storage, folder_ref
-from pixie_proxy.storage.local import fsync_directory, write_durably
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +48,7 @@ async def _recover_folder(folder: Path, index: Index, finisher: Finisher) -> int
     if manifest is None:
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
         return 0
-    await finisher.keep(manifest, folder)
+    await finisher.keep(manifest, str(folder))
     return 1
 
 

@@ -7,7 +7,6 @@ folder, taken over whole; afterwards they never change. `tests/storage/test_cont
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Protocol
 
 from pixie_proxy.records import id_day
@@ -31,7 +30,7 @@ def folder_ref(request_id: str) -> str:
 class Storage(Protocol):
     """Folders of immutable files under flat refs. Raises `StorageUnavailable` when it can't."""
 
-    async def adopt(self, folder: Path, ref: str) -> None:
+    async def adopt(self, folder: str, ref: str) -> None:
         """Take over a sealed spool folder as `ref`: durable on return, all or nothing, and the folder is gone.
 
         A ref that is there already is left alone: the call was taken over before, by a start that then died.

@@ -5,68 +5,47 @@ obstore's LocalStore never fsyncs, so a power cut could take images that clients
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import Executor
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
 
 import aiofiles
 
+from pixie_proxy.disk import SharedSync, fsync_directory, write_durably
 from pixie_proxy.errors import StorageUnavailable
 from pixie_proxy.storage import MANIFEST, PIECE_BYTES, ObjectMissing
-
-T = TypeVar("T")
-
-
-def fsync_directory(path: Path | str) -> None:
-    """Make a directory's entries durable: without it a power cut forgets the name of a file that was fsynced."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_durably(path: Path, data: bytes) -> None:
-    """Write a file and fsync it; the directory is the caller's to fsync."""
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+from pixie_proxy.threads import WorkerThreads
 
 
 class LocalStorage:
     """Storage in a folder. Durable work runs in `writers`, so that slow fsyncs never delay a read."""
 
-    def __init__(self, root: Path, writers: Executor) -> None:
+    def __init__(self, root: Path, writers: WorkerThreads) -> None:
         """Use the folder `root`, which must exist."""
-        self._root = root
+        self._root = str(root)
         self._writers = writers
-        self._known: set[Path] = {root}
+        self._sync = SharedSync()
 
-    async def adopt(self, folder: Path, ref: str) -> None:
+    async def adopt(self, folder: str, ref: str) -> None:
         """Rename the folder into place; from another device, copy it to `.incoming` first."""
-        await self._write(self._adopt, folder, self._root / ref)
+        await self._write(self._adopt, folder, self._path(ref))
 
     async def size(self, ref: str) -> int:
-        """Ask the file system."""
+        """Ask the file system, in this thread: it is one look at an inode."""
         try:
-            return (await asyncio.to_thread(os.stat, self._root / ref)).st_size
+            return os.stat(self._path(ref)).st_size
         except (FileNotFoundError, NotADirectoryError):
             raise ObjectMissing(ref) from None
 
     async def read(self, ref: str, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """Read piece by piece, each in a thread."""
         try:
-            async with aiofiles.open(self._root / ref, "rb") as file:
+            async with aiofiles.open(self._path(ref), "rb") as file:
                 await file.seek(start)
-                while piece := await file.read(
-                    PIECE_BYTES if stop is None else min(PIECE_BYTES, stop - start)
-                ):
+                while piece := await file.read(PIECE_BYTES if stop is None else min(PIECE_BYTES, stop - start)):
                     start += len(piece)
                     yield piece
         except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -74,76 +53,90 @@ class LocalStorage:
 
     async def put(self, ref: str, data: bytes) -> None:
         """Write beside the target, fsync, and rename over it."""
-        await self._write(self._put, self._root / ref, data)
+        await self._write(self._put, self._path(ref), data)
 
     async def delete(self, ref: str) -> None:
         """Unlink a file or a whole folder."""
-        await self._write(self._delete, self._root / ref)
+        await self._write(self._delete, self._path(ref))
 
     async def close(self) -> None:
         """Hold nothing: files are closed as they are read."""
 
+    def _path(self, ref: str) -> str:
+        return f"{self._root}/{ref}"
+
     async def _write(self, work: Callable[..., None], *args: object) -> None:
         try:
-            await asyncio.get_running_loop().run_in_executor(self._writers, work, *args)
+            await self._writers.run(work, *args)
         except OSError as exc:
             message = f"The storage folder can't be written ({errno.errorcode.get(exc.errno or 0, 'unknown error')})."
             raise StorageUnavailable(message, headers={"retry-after": "10"}) from exc
 
-    def _adopt(self, folder: Path, target: Path) -> None:
-        if (target / MANIFEST).exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            return
-        self._make_directory(target.parent)
+    def _adopt(self, folder: str, target: str) -> None:
+        parent = os.path.dirname(target)
         try:
-            folder.rename(target)
-        except OSError as exc:
-            if exc.errno != errno.EXDEV:
-                raise
-            self._copy_in(folder, target)
-        fsync_directory(target.parent)
+            self._move(folder, target)
+        except FileNotFoundError:
+            if os.path.exists(f"{target}/{MANIFEST}"):
+                return  # taken over before, by a start that then died
+            self._make_directory(parent)
+            self._move(folder, target)
+        self._sync(parent)
 
-    def _copy_in(self, folder: Path, target: Path) -> None:
+    def _move(self, folder: str, target: str) -> None:
+        try:
+            os.rename(folder, target)
+        except OSError as exc:
+            if exc.errno in {errno.ENOTEMPTY, errno.EEXIST} and os.path.exists(f"{target}/{MANIFEST}"):
+                shutil.rmtree(folder)
+            elif exc.errno == errno.EXDEV:
+                self._copy_in(folder, target)
+            else:
+                raise
+
+    def _copy_in(self, folder: str, target: str) -> None:
         """Copy across devices: whole and durable under `.incoming` before the name that counts exists."""
-        incoming = self._root / ".incoming" / target.name
-        shutil.rmtree(incoming, ignore_errors=True)
-        self._make_directory(incoming.parent)
-        incoming.mkdir()
-        for source in folder.iterdir():
-            copy = incoming / source.name
-            shutil.copyfile(source, copy)
-            descriptor = os.open(copy, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
-        fsync_directory(incoming)
-        incoming.rename(target)
+        if not os.path.exists(f"{target}/{MANIFEST}"):
+            self._make_directory(os.path.dirname(target))
+            incoming = f"{self._root}/.incoming/{os.path.basename(target)}"
+            shutil.rmtree(incoming, ignore_errors=True)
+            self._make_directory(os.path.dirname(incoming))
+            os.mkdir(incoming, 0o700)
+            for name in os.listdir(folder):
+                _copy_durably(f"{folder}/{name}", f"{incoming}/{name}")
+            fsync_directory(incoming)
+            os.rename(incoming, target)
         shutil.rmtree(folder)
 
-    def _make_directory(self, path: Path) -> None:
+    def _make_directory(self, path: str) -> None:
         """Make a directory and its parents, fsyncing each directory that gained an entry."""
-        if path in self._known and path.is_dir():
+        if path == self._root or os.path.isdir(path):
             return
-        if path != self._root:
-            self._make_directory(path.parent)
-            try:
-                path.mkdir()
-            except FileExistsError:
-                pass
-            else:
-                fsync_directory(path.parent)
-        self._known.add(path)
+        parent = os.path.dirname(path)
+        self._make_directory(parent)
+        with suppress(FileExistsError):  # another thread made it, and fsyncs its parent as we do
+            os.mkdir(path, 0o700)
+        self._sync(parent)
 
-    def _put(self, target: Path, data: bytes) -> None:
-        self._make_directory(target.parent)
-        part = target.with_name(f".{target.name}.part")
+    def _put(self, target: str, data: bytes) -> None:
+        parent, name = os.path.split(target)
+        self._make_directory(parent)
+        part = f"{parent}/.{name}.part"
         write_durably(part, data)
-        part.replace(target)
-        fsync_directory(target.parent)
+        os.replace(part, target)
+        self._sync(parent)
 
-    def _delete(self, target: Path) -> None:
-        if target.is_dir():
+    def _delete(self, target: str) -> None:
+        if os.path.isdir(target):
             shutil.rmtree(target)
         else:
-            target.unlink(missing_ok=True)
+            Path(target).unlink(missing_ok=True)
+
+
+def _copy_durably(source: str, target: str) -> None:
+    shutil.copyfile(source, target)
+    descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -17,11 +17,11 @@ class MemoryStorage:
         """Start empty."""
         self.files: dict[str, bytes] = {}
 
-    async def adopt(self, folder: Path, ref: str) -> None:
+    async def adopt(self, folder: str, ref: str) -> None:
         """Read the folder's files in, then remove it."""
         if f"{ref}/{MANIFEST}" not in self.files:
             found = await asyncio.to_thread(
-                lambda: {path.name: path.read_bytes() for path in folder.iterdir()}
+                lambda: {path.name: path.read_bytes() for path in Path(folder).iterdir()}
             )
             self.files.update({f"{ref}/{name}": data for name, data in found.items()})
         await asyncio.to_thread(shutil.rmtree, folder)

@@ -10,13 +10,15 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import AsyncIterator
-from urllib.parse import SplitResult, urlsplit
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 MAX_IMAGE_BYTES = 256 * 1024 * 1024
 _TIMEOUT_S = 120
+_GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
+_NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 
 class FetchRefused(Exception):
@@ -53,17 +55,14 @@ class ImageFetcher:
 
     def __init__(self, base_url: str) -> None:
         """Trust the origin of `base_url`, and public addresses."""
-        self._origin = _origin(urlsplit(base_url))
+        self._origin = _origin(URL(base_url))
 
     async def fetch(self, url: str) -> AsyncIterator[bytes]:
         """Yield the image's bytes. Raises FetchRefused, also half way."""
-        parts = urlsplit(url)
-        if parts.scheme not in {"http", "https"} or not parts.hostname or parts.username or parts.password:
-            message = "the link is no plain http(s) URL"
-            raise FetchRefused(message)
-        is_own = _origin(parts) == self._origin
+        link = _parsed(url)
+        is_own = _origin(link) == self._origin
         # aiohttp does not resolve a host that is an address already, so the resolver would never see it.
-        if not is_own and _is_address(parts.hostname) and not is_public(parts.hostname):
+        if not is_own and _is_address(link.raw_host or "") and not is_public(link.raw_host or ""):
             message = "the link leads to an address that is not public"
             raise FetchRefused(message)
         connector = aiohttp.TCPConnector(resolver=None if is_own else _PublicResolver(), force_close=True)
@@ -74,14 +73,14 @@ class ImageFetcher:
             trust_env=False,
         ) as session:
             try:
-                async for chunk in self._download(session, url):
+                async for chunk in self._download(session, link):
                     yield chunk
             except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as exc:
                 message = f"the link could not be fetched ({type(exc).__name__})"
                 raise FetchRefused(message) from exc
 
     @staticmethod
-    async def _download(session: aiohttp.ClientSession, url: str) -> AsyncIterator[bytes]:
+    async def _download(session: aiohttp.ClientSession, url: URL) -> AsyncIterator[bytes]:
         async with session.get(url, allow_redirects=False) as response:
             if response.status != 200:
                 message = f"the link answered with status {response.status}"
@@ -100,11 +99,25 @@ def is_public(address: str) -> bool:
     ip = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(ip, ipaddress.IPv6Address):
         inner = ip.ipv4_mapped or ip.sixtofour
-        if ip in ipaddress.ip_network("64:ff9b::/96"):
+        if ip in _NAT64:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
+        if ip not in _GLOBAL_UNICAST:  # is_global knows the reserved rest only by exceptions, fewer in older Pythons
+            return False
     return ip.is_global and not ip.is_multicast
+
+
+def _parsed(url: str) -> URL:
+    """Read a URL by the client's own parser: by another one, a host in odd digits would be no address."""
+    try:
+        link = URL(url)
+    except ValueError:
+        link = URL()
+    if link.scheme not in {"http", "https"} or not link.raw_host or link.raw_user or link.raw_password:
+        message = "the link is no plain http(s) URL"
+        raise FetchRefused(message)
+    return link
 
 
 def _is_address(host: str) -> bool:
@@ -115,5 +128,5 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _origin(parts: SplitResult) -> tuple[str, str | None, int | None]:
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+def _origin(url: URL) -> tuple[str, str | None, int | None]:
+    return url.scheme, url.raw_host, url.port

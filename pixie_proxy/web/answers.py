@@ -47,6 +47,8 @@ async def send_answer(request: web.Request, answer: Answer) -> web.StreamRespons
     except asyncio.CancelledError:
         answer.feed.abandon()
         raise
+    finally:
+        answer.feed.discard()
     return response
 
 

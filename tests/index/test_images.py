@@ -6,6 +6,7 @@ import random
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -219,6 +220,14 @@ def test_both_cursors_enclose(
     between = [image for image in expected(everything, viewer, asked) if low < image.id < high]
     assert page.items == between[:limit]
     assert page.has_more == (len(between) > limit)
+
+
+def test_times_are_half_open(tx: Tx, everything: list[ImageRecord]) -> None:
+    """An image made at `since` is in, one made at `until` is out, to the microsecond."""
+    ann, at_us = USERS["ann"], [made_us(image) for image in everything if image.deleted_us is None]
+    for start, end in pairwise(at_us):
+        page = images.page(tx, ann, since_us=start, until_us=end, limit=100)
+        assert len(page.items) == sum(start <= each < end for each in at_us)
 
 
 def test_private_images_of_others_stay_hidden(tx: Tx, everything: list[ImageRecord]) -> None:

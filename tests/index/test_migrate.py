@@ -81,6 +81,34 @@ def test_four_processes_race(tmp_path: Path) -> None:
     connection.close()
 
 
+def test_step_that_another_process_took_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The version is read again once no one else can write: who was overtaken meanwhile applies nothing twice."""
+    folder = write_migrations(tmp_path / "steps", "CREATE TABLE a (n);", "CREATE TABLE b (n);")
+    mine, other = (
+        connect(tmp_path / "x.db"),
+        sqlite3.connect(tmp_path / "x.db", timeout=0, isolation_level=None),
+    )
+    found: list[int] = []
+
+    def overtaken(connection: sqlite3.Connection) -> int:
+        version = schema_version(connection)
+        found.append(version)
+        if len(found) == 1:
+            monkeypatch.undo()
+            migrate(other, folder)
+            monkeypatch.setattr("pixie_proxy.index.migrate.schema_version", overtaken)
+        if connection.in_transaction:
+            with pytest.raises(sqlite3.OperationalError, match="locked"):
+                other.execute("BEGIN IMMEDIATE")
+        return version
+
+    monkeypatch.setattr("pixie_proxy.index.migrate.schema_version", overtaken)
+    assert migrate(mine, folder) == 2
+    assert found == [0, 2, 2, 2]
+    mine.close()
+    other.close()
+
+
 def test_failing_step_leaves_the_version_before_it(tmp_path: Path) -> None:
     """A step is applied whole or not at all; mended, it goes on from there."""
     folder = write_migrations(
