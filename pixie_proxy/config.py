@@ -7,6 +7,7 @@ field's description feeds `config.example.yaml` and `docs/configuration.md`; tes
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import re
 from collections.abc import Mapping
@@ -188,6 +189,13 @@ class DeclaredUser(Section):
             raise ValueError(message)
         return self
 
+    @property
+    def digest(self) -> str:
+        """The SHA-256 that the key is known by."""
+        if self.key is None:
+            return self.key_sha256 or ""
+        return hashlib.sha256(self.key.get_secret_value().encode("utf-8", "surrogateescape")).hexdigest()
+
 
 class UploadSettings(Section):
     """What a request may carry."""
@@ -233,11 +241,15 @@ class Settings(Section):
 
     @field_validator("users")
     @classmethod
-    def _distinct_names(cls, users: list[DeclaredUser]) -> list[DeclaredUser]:
-        """Refuse two users of one name: which key counts would be chance."""
+    def _distinct(cls, users: list[DeclaredUser]) -> list[DeclaredUser]:
+        """Refuse two users of one name or one key: which of them counts would be chance."""
         names = [user.name for user in users]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             message = f"declared twice: {', '.join(twice)}"
+            raise ValueError(message)
+        digests = [user.digest for user in users]
+        if alike := [user.name for user in users if digests.count(user.digest) > 1]:
+            message = f"have the same key: {', '.join(alike)}"
             raise ValueError(message)
         return users
 

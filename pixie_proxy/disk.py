@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import threading
 
@@ -33,7 +34,7 @@ def write_durably(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 class SharedSync:
-    """Fsyncs a directory that many threads add entries to: those who wait together share one fsync."""
+    """Fsyncs directories that many threads add entries to: those who wait together share one fsync."""
 
     def __init__(self) -> None:
         """Know no directory yet."""
@@ -46,19 +47,26 @@ class SharedSync:
             turns.asked += 1
             mine = turns.asked
         with turns.syncing:
+            if turns.failed_after < mine <= turns.failed:
+                raise OSError(errno.EIO, "an fsync of this directory failed", path)
             if turns.done >= mine:
                 return
             covered = turns.asked
-            fsync_directory(path)
+            try:
+                fsync_directory(path)
+            except OSError:
+                # The kernel tells a lost write once: a second fsync would succeed for those who wait with us.
+                turns.failed_after, turns.failed = turns.done, covered
+                raise
             turns.done = covered
 
 
 class _Turns:
     """How many fsyncs of a directory were asked for, and up to which of them one has been done."""
 
-    __slots__ = ("asked", "counting", "done", "syncing")
+    __slots__ = ("asked", "counting", "done", "failed", "failed_after", "syncing")
 
     def __init__(self) -> None:
-        self.asked = self.done = 0
+        self.asked = self.done = self.failed = self.failed_after = 0
         self.counting = threading.Lock()
         self.syncing = threading.Lock()

@@ -79,7 +79,7 @@ def _sync(tx: Tx, declared: Sequence[DeclaredUser]) -> None:
             ),
         )
         key = person.key.get_secret_value() if person.key else None
-        digests.append(digest(key) if key else person.key_sha256 or "")
+        digests.append(person.digest)
         accounts.put_declared_key(
             tx,
             StoredKey(

@@ -10,7 +10,7 @@ import random
 from dataclasses import dataclass, replace
 
 from pixie_proxy.admission.rate import Taken, go_duration, take
-from pixie_proxy.errors import ConcurrencyLimitExceeded, InvalidValue, RateLimitExceeded
+from pixie_proxy.errors import ConcurrencyLimitExceeded, InvalidValue, ProxyError, RateLimitExceeded
 from pixie_proxy.index import Tx, accounts, ledger
 from pixie_proxy.records import Account, CallRecord, Limits, to_datetime
 
@@ -39,16 +39,18 @@ class Admitted:
         return headers
 
 
-def admit(tx: Tx, call: CallRecord, limits: Limits, *, now_us: int) -> Admitted:
-    """Check every limit, take from all, and write the ledger row as `sent`.
+def admit(tx: Tx, call: CallRecord, limits: Limits, *, now_us: int) -> Admitted | ProxyError:
+    """Check every limit, take from all, and write the ledger row as `sent`; or return the refusal, having taken none.
 
-    The first statement locks the account's row, on both databases. Raises LimitError, having taken nothing.
+    The first statement locks the account's row, on both databases. A refusal is no exception in here, because one
+    would undo the works of others in the same batch, and under overload refusals are what there is most of.
     """
     account = _rolled_over(accounts.lock(tx, call.user_id), now_us)
     requests = _rate(account.requests_tat_us, now_us, limits.requests_per_minute, 1)
     images = _rate(account.images_tat_us, now_us, limits.images_per_minute, call.images_asked)
     admitted = Admitted(requests=requests, images=images)
-    _refuse(call, account, limits, admitted)
+    if (refusal := _refusal(call, account, limits, admitted)) is not None:
+        return refusal
     accounts.save(
         tx,
         replace(
@@ -78,14 +80,14 @@ def _rate(tat_us: int, now_us: int, limit: int | None, count: int) -> Taken | No
     return None if limit is None else take(tat_us, now_us, limit, count)
 
 
-def _refuse(call: CallRecord, account: Account, limits: Limits, admitted: Admitted) -> None:
-    """Raise for the first limit that the call would pass."""
+def _refusal(call: CallRecord, account: Account, limits: Limits, admitted: Admitted) -> ProxyError | None:
+    """Give the answer for the first limit that the call would pass, if there is one."""
     images = limits.images_per_minute
     if images is not None and call.images_asked > images:
         message = (
             f"n is {call.images_asked}, and your limit is {images} images a minute: it can never be met."
         )
-        raise InvalidValue(message, param="n")
+        return InvalidValue(message, param="n")
     for name, taken in (("requests", admitted.requests), ("images", admitted.images)):
         if taken is not None and taken.wait_us > 0:
             wait_s = min(_MAX_RETRY_AFTER_S, max(1, math.ceil(taken.wait_us / 1_000_000)))
@@ -93,9 +95,10 @@ def _refuse(call: CallRecord, account: Account, limits: Limits, admitted: Admitt
                 f"Rate limit reached: {taken.limit} {name} a minute. "
                 f"Please try again in {go_duration(taken.wait_us)}. Nothing was sent or charged."
             )
-            raise RateLimitExceeded(message, headers={"retry-after": str(wait_s), **admitted.headers()})
+            return RateLimitExceeded(message, headers={"retry-after": str(wait_s), **admitted.headers()})
     slots = limits.concurrent_requests
     if slots is not None and account.in_flight >= slots:
         wait_s = round(min(60, max(10, USUAL_DURATION_S * random.uniform(0.75, 1.25))))  # noqa: S311 - jitter
         message = f"You already have {account.in_flight} requests running, and your limit is {slots} at once."
-        raise ConcurrencyLimitExceeded(message, headers={"retry-after": str(wait_s), **admitted.headers()})
+        return ConcurrencyLimitExceeded(message, headers={"retry-after": str(wait_s), **admitted.headers()})
+    return None

@@ -14,6 +14,7 @@ from pixie_proxy.errors import ConfigError, ProxyError
 _COMMANDS = {
     "serve": "Serve the proxy",
     "demo": "Serve with a built-in upstream that draws pictures: no key needed",
+    "config": "Print every setting with its default, as a settings file",
     "health": "Ask a running proxy whether it lives (for containers)",
 }
 

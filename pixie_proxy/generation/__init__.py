@@ -125,6 +125,8 @@ class Generation:
             created_us=now_us,
         )
         admitted = await self._index.write(lambda tx: gate.admit(tx, call, owner.limits, now_us=now_us))
+        if not isinstance(admitted, gate.Admitted):
+            raise admitted
         header = orjson.dumps(
             {"object": "pixie.call", "id": call.id, "owner": owner.name, "prompt": call.prompt}
         )

@@ -58,7 +58,9 @@ class Keeping:
             return told(await job.spooled.seal(pump.names, lambda images: told(images).to_json()))
         except OSError as exc:
             log.critical("an image could not be kept", exc_info=exc, extra={"request_id": job.call.id})
-            return replace(bare, settlement=replace(settlement, flags=(*settlement.flags, "not_kept")))
+            pump.spool_error = exc  # a file whose write or fsync failed once is never trusted again
+            manifest = told(job.spooled.sealed)
+            return replace(manifest, settlement=replace(settlement, flags=(*settlement.flags, "not_kept")))
 
     async def bring_home(self, job: Job, manifest: Manifest) -> None:
         """Move a sealed call to storage and index. Its client's answer ends then, or after KEEP_WAIT_S."""

@@ -127,7 +127,10 @@ class BatchConnection(aiosqlite.Connection):
                 self._begin()
                 if len(works) == 1:
                     return [self._finish(works[0])]
-                outcomes = self._together(works)
+                outcomes = self._all_well(works)
+                if outcomes is None:
+                    self._begin()
+                    outcomes = self._together(works)
                 return [self._alone(work) for work in works] if outcomes is None else outcomes
         except LockTimeout as exc:
             raise translate(exc) from exc
@@ -139,6 +142,20 @@ class BatchConnection(aiosqlite.Connection):
             self._conn.execute(self._begin_sql)
         except sqlite3.Error as exc:
             raise self._failed(exc) from exc
+
+    def _all_well(self, works: Sequence[Work]) -> list[Outcome] | None:
+        """Run the works in the transaction that has begun, without savepoints; None, and nothing done, if one fails.
+
+        Each statement hands the interpreter's lock over and back, and a work that raises is rare.
+        """
+        tx = SqliteTx(self._conn)
+        try:
+            outcomes: list[Outcome] = [(work(tx), None) for work in works]
+            self._conn.execute("COMMIT")
+        except BaseException:  # noqa: BLE001 - the next try tells whose it is
+            self._roll_back()
+            return None
+        return outcomes
 
     def _together(self, works: Sequence[Work]) -> list[Outcome] | None:
         """Run the works in the transaction that has begun; None if it is gone, and every work with it."""

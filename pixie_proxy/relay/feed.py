@@ -40,6 +40,7 @@ class Feed:
         self._late_bytes = 0
         self._file: BinaryIO | None = None
         self._is_spilling = False
+        self._is_discarded = False
         self._written_bytes = 0
         self._read_bytes = 0
         self._waiter: asyncio.Future[bool] | None = None
@@ -94,6 +95,8 @@ class Feed:
             await self._hop(self._append, late)
         finally:
             self._is_spilling = False
+            if self._is_discarded:
+                self.discard()
         self._written_bytes += len(late)
         self._wake()
 
@@ -126,7 +129,7 @@ class Feed:
                 if self._is_broken:
                     raise FeedBroken
                 return None
-            if not await self._wait(timeout_s):
+            if not await self._wait(timeout_s) and not self._is_spilling:
                 return b""
 
     def abandon(self) -> None:
@@ -138,8 +141,10 @@ class Feed:
         self._read_bytes = self._written_bytes
 
     def discard(self) -> None:
-        """Give the file back, if there was one."""
-        if self._file is not None:
+        """Give the file back, if there was one; nobody reads on."""
+        self._is_discarded = True
+        # Not under the hands of the thread that writes: its descriptor could be another file's by then.
+        if self._file is not None and not self._is_spilling:
             self._file.close()
             self._file = None
 

@@ -59,8 +59,10 @@ class Pump:
 
     async def run(self, chunks: AsyncIterator[bytes]) -> None:
         """Move the answer to its end. Raises AnswerBroken or UpstreamCut when it has none; whole images are named."""
+        self._feed.is_between_events = isinstance(self._capture, SseCapture)
         try:
             async for chunk in chunks:
+                self._feed.is_between_events = False  # an event's head goes out long before its end is durable
                 await self._take(self._capture.feed(chunk))
                 self._after_chunk()
                 await self._relieve()

@@ -17,7 +17,7 @@ from pixie_proxy.records import StoredImage
 from pixie_proxy.storage import MANIFEST
 from pixie_proxy.threads import WorkerThreads
 
-FLUSH_BYTES = 256 * 1024
+FLUSH_BYTES = 512 * 1024
 """How much of an answer may wait in memory: small images are written once, at the seal."""
 
 HEADER = "call.json"
@@ -114,7 +114,7 @@ class SpooledCall:
             if part.descriptor is not None:
                 os.close(part.descriptor)
         self._parts.clear()
-        if self._is_made:
+        if self._is_made and not self._kept:
             await self._writers.run(lambda: shutil.rmtree(self.folder, ignore_errors=True))
 
     def _make(self, *, with_header: bool) -> None:
@@ -139,10 +139,10 @@ class SpooledCall:
         """Write what waits of an image, and return its descriptor."""
         if part.descriptor is None:
             part.descriptor = os.open(self._part(slot), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        data = part.waiting[0] if len(part.waiting) == 1 else b"".join(part.waiting)
-        write_all(part.descriptor, data)
-        part.digest.update(data)
-        part.size_bytes += len(data)
+        for data in part.waiting:
+            write_all(part.descriptor, data)
+            part.digest.update(data)
+        part.size_bytes += part.waiting_bytes
         self._waiting_bytes -= part.waiting_bytes
         part.waiting_bytes = 0
         part.waiting.clear()
@@ -201,6 +201,7 @@ class SpooledCall:
             os.unlink(f"{self.folder}/{HEADER}")
         fsync_directory(self.folder)
         self._sync(self._parent)
+        self.sealed = images
         return images
 
     def _discard(self, slot: int, descriptor: int) -> None:

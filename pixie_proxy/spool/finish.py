@@ -60,10 +60,10 @@ class Finisher:
 
 def _settle_kept(tx: Tx, manifest: Manifest) -> None:
     call = manifest.call
-    if ledger.get(tx, call.id) is None:
+    if not _settle(tx, call, manifest.settlement) and ledger.get(tx, call.id) is None:
         # The index is younger than the spool: the manifest knows all that the row said.
         ledger.insert(tx, call, "sent")
-    _settle(tx, call, manifest.settlement)
+        _settle(tx, call, manifest.settlement)
     images.insert(
         tx,
         manifest.images,
@@ -77,14 +77,16 @@ def _settle_kept(tx: Tx, manifest: Manifest) -> None:
     )
 
 
-def _settle(tx: Tx, call: CallRecord, settlement: Settlement) -> None:
-    if ledger.settle(tx, settlement):
-        admitted = to_datetime(call.created_us)
-        accounts.release(
-            tx,
-            call.user_id,
-            hold_micros=call.hold_micros,
-            cost_micros=settlement.cost_micros,
-            day=f"{admitted:%Y-%m-%d}",
-            month=f"{admitted:%Y-%m}",
-        )
+def _settle(tx: Tx, call: CallRecord, settlement: Settlement) -> bool:
+    """Close the ledger row and give slot and hold back; False if the row was closed before, or is not there."""
+    if not ledger.settle(tx, settlement):
+        return False
+    day = f"{to_datetime(call.created_us):%Y-%m-%d}"
+    return accounts.release(
+        tx,
+        call.user_id,
+        hold_micros=call.hold_micros,
+        cost_micros=settlement.cost_micros,
+        day=day,
+        month=day[:7],
+    )

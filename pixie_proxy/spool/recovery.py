@@ -7,7 +7,11 @@ import hashlib
 import logging
 import shutil
 import time
+from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
+
+import orjson
 
 from pixie_proxy.disk import fsync_directory, write_durably
 from pixie_proxy.index import Index, accounts, ledger
@@ -41,8 +45,8 @@ async def recover(spool: Spool, index: Index, storage: Storage, finisher: Finish
 async def _recover_folder(folder: Path, index: Index, finisher: Finisher) -> int:
     """Bring one call's folder home. What can't be understood stays where it is: it may be somebody's paid image."""
     try:
-        manifest = await _sealed(folder) or await _salvaged(folder, index)
-    except ValueError as exc:
+        manifest = await asyncio.to_thread(_sealed, folder) or await _salvaged(folder, index)
+    except (ValueError, OSError) as exc:
         log.error("a call in the spool can't be recovered", extra={"folder": str(folder), "reason": str(exc)})  # noqa: TRY400
         return 0
     if manifest is None:
@@ -52,12 +56,19 @@ async def _recover_folder(folder: Path, index: Index, finisher: Finisher) -> int
     return 1
 
 
-async def _sealed(folder: Path) -> Manifest | None:
-    """Read the manifest of a call that was durable. Raises ValueError when it is none of ours."""
+def _sealed(folder: Path) -> Manifest | None:
+    """Read the manifest of a call that was durable; None if it was not. Raises ValueError when we can't read it.
+
+    A stream is sealed after each of its images, so one more of them may have come whole.
+    """
     try:
-        return Manifest.from_json(await asyncio.to_thread((folder / MANIFEST).read_bytes))
-    except FileNotFoundError:
+        manifest = Manifest.from_json((folder / MANIFEST).read_bytes())
+    except (FileNotFoundError, orjson.JSONDecodeError):  # none yet, or one that was still being written
         return None
+    if more := _whole_images(folder, {image.file for image in manifest.images}):
+        manifest = replace(manifest, images=(*manifest.images, *more))
+        _write_manifest(folder, manifest)
+    return manifest
 
 
 async def _salvaged(folder: Path, index: Index) -> Manifest | None:
@@ -71,23 +82,36 @@ async def _salvaged(folder: Path, index: Index) -> Manifest | None:
 
 
 def _salvage(folder: Path, call: CallRecord, owner: str) -> Manifest | None:
-    """Seal the whole images of a call that had no manifest yet; images that were still being written are dropped."""
+    """Seal the whole images of a call that had no manifest yet."""
+    images = _whole_images(folder, ())
+    if not images:
+        return None
+    manifest = Manifest(
+        call=call, owner_name=owner, visibility="private", settlement=unknown(call), images=tuple(images)
+    )
+    _write_manifest(folder, manifest)
+    return manifest
+
+
+def _whole_images(folder: Path, known: Collection[str]) -> list[StoredImage]:
+    """Describe the whole images that no manifest knows, and drop what was still being written."""
     images = []
-    for path in sorted(folder.iterdir()):
+    for path in folder.iterdir():
+        if path.name == MANIFEST or path.name in known:
+            continue
         extension = path.suffix.removeprefix(".")
         if path.stem.isdigit() and extension in MIMES:
             images.append(_describe(path, int(path.stem), MIMES[extension]))
         else:
             path.unlink()
-    if not images:
-        return None
-    images.sort(key=lambda image: image.position)
-    manifest = Manifest(
-        call=call, owner_name=owner, visibility="private", settlement=unknown(call), images=tuple(images)
-    )
-    write_durably(folder / MANIFEST, manifest.to_json())
+    return sorted(images, key=lambda image: image.position)
+
+
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    part = folder / f"{MANIFEST}.part"
+    write_durably(part, manifest.to_json())
+    part.rename(folder / MANIFEST)
     fsync_directory(folder)
-    return manifest
 
 
 def _describe(path: Path, position: int, mime: str) -> StoredImage:

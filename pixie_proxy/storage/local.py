@@ -8,8 +8,9 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+import stat
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import aiofiles
@@ -28,6 +29,8 @@ class LocalStorage:
         self._root = str(root)
         self._writers = writers
         self._sync = SharedSync()
+        self._durable: set[str] = set()
+        """Directories whose own names have been fsynced."""
 
     async def adopt(self, folder: str, ref: str) -> None:
         """Rename the folder into place; from another device, copy it to `.incoming` first."""
@@ -35,21 +38,22 @@ class LocalStorage:
 
     async def size(self, ref: str) -> int:
         """Ask the file system, in this thread: it is one look at an inode."""
-        try:
-            return os.stat(self._path(ref)).st_size
-        except (FileNotFoundError, NotADirectoryError):
-            raise ObjectMissing(ref) from None
+        with _read_errors(ref):
+            found = os.stat(self._path(ref))
+        if not stat.S_ISREG(found.st_mode):
+            raise ObjectMissing(ref)
+        return found.st_size
 
     async def read(self, ref: str, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """Read piece by piece, each in a thread."""
-        try:
+        with _read_errors(ref):
             async with aiofiles.open(self._path(ref), "rb") as file:
                 await file.seek(start)
-                while piece := await file.read(PIECE_BYTES if stop is None else min(PIECE_BYTES, stop - start)):
+                while piece := await file.read(
+                    PIECE_BYTES if stop is None else min(PIECE_BYTES, stop - start)
+                ):
                     start += len(piece)
                     yield piece
-        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
-            raise ObjectMissing(ref) from None
 
     async def put(self, ref: str, data: bytes) -> None:
         """Write beside the target, fsync, and rename over it."""
@@ -69,54 +73,66 @@ class LocalStorage:
         try:
             await self._writers.run(work, *args)
         except OSError as exc:
-            message = f"The storage folder can't be written ({errno.errorcode.get(exc.errno or 0, 'unknown error')})."
-            raise StorageUnavailable(message, headers={"retry-after": "10"}) from exc
+            raise _unavailable("written", exc) from exc
 
     def _adopt(self, folder: str, target: str) -> None:
         parent = os.path.dirname(target)
-        try:
-            self._move(folder, target)
-        except FileNotFoundError:
-            if os.path.exists(f"{target}/{MANIFEST}"):
-                return  # taken over before, by a start that then died
+        if parent not in self._durable:
             self._make_directory(parent)
-            self._move(folder, target)
+        is_left = False
+        try:
+            is_left = self._move(folder, target)
+        except FileNotFoundError:
+            if not os.path.exists(
+                f"{target}/{MANIFEST}"
+            ):  # else it was taken over before, by a start that then died
+                self._make_directory(parent)
+                is_left = self._move(folder, target)
         self._sync(parent)
+        if is_left:  # and only now: until then it may be the one copy that a power cut leaves
+            shutil.rmtree(folder)
 
-    def _move(self, folder: str, target: str) -> None:
+    def _move(self, folder: str, target: str) -> bool:
+        """Bring a folder to `target`; True if it is now in both places."""
         try:
             os.rename(folder, target)
         except OSError as exc:
-            if exc.errno in {errno.ENOTEMPTY, errno.EEXIST} and os.path.exists(f"{target}/{MANIFEST}"):
-                shutil.rmtree(folder)
-            elif exc.errno == errno.EXDEV:
+            if exc.errno == errno.EXDEV:
                 self._copy_in(folder, target)
-            else:
+            elif exc.errno not in {errno.ENOTEMPTY, errno.EEXIST} or not os.path.exists(
+                f"{target}/{MANIFEST}"
+            ):
                 raise
+            return True
+        return False
 
     def _copy_in(self, folder: str, target: str) -> None:
         """Copy across devices: whole and durable under `.incoming` before the name that counts exists."""
-        if not os.path.exists(f"{target}/{MANIFEST}"):
-            self._make_directory(os.path.dirname(target))
-            incoming = f"{self._root}/.incoming/{os.path.basename(target)}"
-            shutil.rmtree(incoming, ignore_errors=True)
-            self._make_directory(os.path.dirname(incoming))
-            os.mkdir(incoming, 0o700)
-            for name in os.listdir(folder):
-                _copy_durably(f"{folder}/{name}", f"{incoming}/{name}")
-            fsync_directory(incoming)
-            os.rename(incoming, target)
-        shutil.rmtree(folder)
+        if os.path.exists(f"{target}/{MANIFEST}"):
+            return
+        self._make_directory(os.path.dirname(target))
+        incoming = f"{self._root}/.incoming/{os.path.basename(target)}"
+        shutil.rmtree(incoming, ignore_errors=True)
+        self._make_directory(os.path.dirname(incoming))
+        os.mkdir(incoming, 0o700)
+        for name in os.listdir(folder):
+            _copy_durably(f"{folder}/{name}", f"{incoming}/{name}")
+        fsync_directory(incoming)
+        os.rename(incoming, target)
 
     def _make_directory(self, path: str) -> None:
-        """Make a directory and its parents, fsyncing each directory that gained an entry."""
-        if path == self._root or os.path.isdir(path):
+        """Make a directory and its parents, fsyncing each directory that gained an entry.
+
+        One that is there already may be the work of another thread, or of a process that died before its fsync.
+        """
+        if path == self._root or (path in self._durable and os.path.isdir(path)):
             return
         parent = os.path.dirname(path)
         self._make_directory(parent)
-        with suppress(FileExistsError):  # another thread made it, and fsyncs its parent as we do
+        with suppress(FileExistsError):
             os.mkdir(path, 0o700)
         self._sync(parent)
+        self._durable.add(path)
 
     def _put(self, target: str, data: bytes) -> None:
         parent, name = os.path.split(target)
@@ -140,3 +156,20 @@ def _copy_durably(source: str, target: str) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def _read_errors(ref: str) -> Iterator[None]:
+    """Translate what the file system says when a file can't be read."""
+    try:
+        yield
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+        raise ObjectMissing(ref) from None
+    except OSError as exc:
+        raise _unavailable("read", exc) from exc
+
+
+def _unavailable(what: str, exc: OSError) -> StorageUnavailable:
+    reason = errno.errorcode.get(exc.errno or 0, "unknown error")
+    message = f"The storage folder can't be {what} ({reason})."
+    return StorageUnavailable(message, headers={"retry-after": "10"})

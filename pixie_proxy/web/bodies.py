@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from aiohttp import BodyPartReader, web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from pixie_proxy.config import UploadSettings
 from pixie_proxy.errors import InvalidBody, RequestTooLarge, StorageUnavailable, UnsupportedMediaType
@@ -67,6 +68,9 @@ async def read_form(request: web.Request, folder: Path, limits: UploadSettings) 
                 form.files.append(await _read_file(part, folder, len(form.files), limits))
     except (ValueError, AssertionError, EOFError) as exc:
         message = f"The multipart form is broken: {exc}" if str(exc) else "The multipart form is broken."
+        raise InvalidBody(message) from None
+    except HttpProcessingError:
+        message = "The multipart form is broken: a part's headers can't be read."
         raise InvalidBody(message) from None
     images = sum(file.name.startswith("image") for file in form.files)
     if images > limits.max_files:

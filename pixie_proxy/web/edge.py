@@ -23,6 +23,9 @@ from pixie_proxy.web.context import CONTEXT, REQUEST_ID, STREAMING
 
 log = logging.getLogger(__name__)
 
+_GONE = 499
+"""nginx's word for a client that left before its answer."""
+
 
 @web.middleware
 async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -36,9 +39,14 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
         if exc.status < 400:
             raise
         response = error_response(_translate(request, exc))
-    except (asyncio.CancelledError, ConnectionError):
+    except asyncio.CancelledError:
         raise
-    except Exception:
+    except web.RequestPayloadError:
+        response = error_response(InvalidBody("The request's body is broken: its framing can't be read."))
+        response.force_close()  # nobody knows where the next request begins
+    except Exception as exc:
+        if isinstance(exc, ConnectionError) and request.transport is None:
+            return web.Response(status=_GONE)  # nobody is left to read it
         log.exception("a handler failed", extra={"request_id": request_id})
         response = error_response(InternalError())
     if not response.prepared:
