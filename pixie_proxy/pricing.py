@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import date
 from decimal import Decimal
+from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
@@ -89,6 +90,7 @@ class Prices:
         """Take what `load_prices` read."""
         self._models = dict(models)
         self._families = tuple(families)
+        self._dearest_tokens = lru_cache(maxsize=1024)(self._find_dearest_tokens)
 
     def models(self) -> list[str]:
         """Name every model that has a price, dated snapshots included, in the order of the list."""
@@ -128,14 +130,21 @@ class Prices:
         found = self._models.get(model)
         if found is None:
             return None
-        families = (found.family,) if found.family else self._families
-        out = max(family.dearest_tokens(size, quality) for family in families)
+        out = self._dearest_tokens(model, size, quality)
         usage = Usage(
             text_in=n * prompt_characters,
-            image_in=n * inputs * max(family.input_image_tokens for family in families),
+            image_in=n * inputs * max(family.input_image_tokens for family in self._families_of(model)),
             image_out=n * (out + PARTIAL_IMAGE_TOKENS * partial_images),
         )
         return cost_micros(usage, found.rates, n)
+
+    def _families_of(self, model: str) -> tuple[Family, ...]:
+        """Give the families that a model may belong to: its own, or all where nobody said."""
+        family = self._models[model].family
+        return (family,) if family else self._families
+
+    def _find_dearest_tokens(self, model: str, size: str | None, quality: str | None) -> int:
+        return max(family.dearest_tokens(size, quality) for family in self._families_of(model))
 
 
 def cost_micros(usage: Usage, rates: Rates, images: int) -> int:

@@ -26,12 +26,16 @@ KINDS: tuple[Kind, ...] = ("generation", "edit", "variation")
 T = TypeVar("T")
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuv"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
 _ID = re.compile(r"(img|req|key|usr|shr)_[0-9a-v]{26}")
 
 
 def base32hex(number: int, characters: int) -> str:
-    """Write a number in lower-case base32hex, most significant digit first, so that text sorts as the number does."""
-    return "".join([_ALPHABET[number >> shift & 31] for shift in range(5 * characters - 5, -1, -5)])
+    """Write a number in lower-case base32hex, most significant digit first, so that text sorts as the number does.
+
+    `characters` is even: two are written at a time.
+    """
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(5 * characters - 10, -1, -10)])
 
 
 def new_id(kind: IdKind) -> str:

@@ -303,7 +303,8 @@ def test_the_docs_have_every_setting() -> None:
     """Also those of a declared user and of a price; each has a description."""
     rows = re.findall(r"^\| `(\w+)` \|.*\| (.+) \|$", settings_text.docs(), re.MULTILINE)
     names = {name for name, _ in rows}
-    for model in (DeclaredUser, Price, *_sections(Settings)):
+    models: list[type[BaseModel]] = [DeclaredUser, Price, *_sections(Settings)]
+    for model in models:
         assert {name for name, field in model.model_fields.items() if field.description} <= names | {"s3"}
     assert "None" not in {meaning for _, meaning in rows}
 

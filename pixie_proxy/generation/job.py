@@ -52,6 +52,7 @@ class Job:
     def fail(self, error: ProxyError) -> None:
         """Give the client an error: as the answer if none has begun, else inside it; never as a clean end."""
         if not self.begun.done():
+            error.headers = {**self.headers, **error.headers}
             self.begun.set_exception(error)
             self.begun.exception()  # a client that has left will not fetch it
         elif self.begun.result():

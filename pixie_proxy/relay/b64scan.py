@@ -6,9 +6,10 @@ Base64 is never looked at byte by byte: its end is a `bytes.find`, its bytes go 
 from __future__ import annotations
 
 import re
+from binascii import b2a_base64
 from typing import Final
 
-from pybase64 import b64decode, b64encode
+from pybase64 import b64decode
 
 STEP_BYTES: Final = 192 * 1024
 """How much base64 one step should take at most; a multiple of four."""
@@ -141,5 +142,6 @@ class Base64Stream:
         missing = size // 4 * 3 - len(found)
         if missing:
             self._is_padded = True
-            if b64encode(found[missing - 3 :]) != last:
+            # binascii: pybase64 gives the interpreter's lock away, which costs far more than three bytes do.
+            if b2a_base64(found[missing - 3 :], newline=False) != last:
                 self.is_canonical = False

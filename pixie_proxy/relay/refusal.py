@@ -87,32 +87,31 @@ def outcome_unknown(request_id: str) -> UpstreamOutcomeUnknown:
 
 def _envelope(body: bytes, secret: str) -> dict[str, Any] | None:
     """Read OpenAI's error envelope, with all four keys filled in and the operator's key cut out."""
-    if secret:
-        body = body.replace(secret.encode(), b"[hidden]")
-    try:
-        said = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
+    said = _parsed(body, secret)
     error = said.get("error") if isinstance(said, dict) else None
     if not isinstance(error, dict) or not isinstance(error.get("message"), str):
         return None
     return {**said, "error": {"message": None, "type": None, "param": None, "code": None, **error}}
 
 
-def _own_envelope(status: int, body: bytes, secret: str) -> dict[str, Any]:
-    """Wrap a refusal that has a form of its own (`{"error": "text"}`, FastAPI's `detail`, plain text)."""
+def _parsed(body: bytes, secret: str) -> Any:
+    """Read JSON, the operator's key cut out of it however it was escaped; None for what is no JSON."""
     try:
         said = orjson.loads(body)
     except orjson.JSONDecodeError:
-        said = None
+        return None
+    return orjson.loads(orjson.dumps(said).replace(secret.encode(), b"[hidden]")) if secret else said
+
+
+def _own_envelope(status: int, body: bytes, secret: str) -> dict[str, Any]:
+    """Wrap a refusal that has a form of its own (`{"error": "text"}`, FastAPI's `detail`, plain text)."""
+    said = _parsed(body, secret)
     text = None
     if isinstance(said, dict):
         text = next(
             (said[name] for name in ("error", "detail", "message") if isinstance(said.get(name), str)), None
         )
     message = text or f"The upstream refused the request with status {status}."
-    if secret:
-        message = message.replace(secret, "[hidden]")
     return {
         "error": {"message": message[:2000], "type": "invalid_request_error", "param": None, "code": None}
     }

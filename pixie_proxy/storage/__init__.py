@@ -7,6 +7,8 @@ folder, taken over whole; afterwards they never change. `tests/storage/test_cont
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from datetime import date
+from functools import lru_cache
 from typing import Protocol
 
 from pixie_proxy.records import id_day
@@ -24,7 +26,12 @@ class ObjectMissing(Exception):
 
 def folder_ref(request_id: str) -> str:
     """Give the ref of a request's folder; the day comes from the id, so no clock can move it."""
-    return f"images/{id_day(request_id):%Y/%m/%d}/{request_id}"
+    return f"{_day_ref(id_day(request_id))}/{request_id}"
+
+
+@lru_cache(maxsize=64)
+def _day_ref(day: date) -> str:
+    return f"images/{day:%Y/%m/%d}"
 
 
 class Storage(Protocol):

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+from pixie_proxy.errors import StorageUnavailable
 from pixie_proxy.storage import MANIFEST, PIECE_BYTES, ObjectMissing
 
 
@@ -20,11 +21,15 @@ class MemoryStorage:
     async def adopt(self, folder: str, ref: str) -> None:
         """Read the folder's files in, then remove it."""
         if f"{ref}/{MANIFEST}" not in self.files:
-            found = await asyncio.to_thread(
-                lambda: {path.name: path.read_bytes() for path in Path(folder).iterdir()}
-            )
+            try:
+                found = await asyncio.to_thread(
+                    lambda: {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+                )
+            except OSError as exc:
+                message = "The folder to take over can't be read."
+                raise StorageUnavailable(message) from exc
             self.files.update({f"{ref}/{name}": data for name, data in found.items()})
-        await asyncio.to_thread(shutil.rmtree, folder)
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
     async def size(self, ref: str) -> int:
         """Measure the bytes."""

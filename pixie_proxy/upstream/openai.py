@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
 
 import aiofiles
 import aiohttp
+from aiohttp.client import _RequestContextManager
+from yarl import URL
 
 from pixie_proxy import __version__
 from pixie_proxy.config import UpstreamSettings
@@ -43,6 +44,32 @@ class OpenAIResponse:
             raise UpstreamCut(type(exc).__name__) from exc
 
 
+class _Sending:
+    """A call on its way out, and its answer until we are done with it."""
+
+    def __init__(self, sending: _RequestContextManager) -> None:
+        self._sending = sending
+        self._response: aiohttp.ClientResponse | None = None
+
+    async def __aenter__(self) -> OpenAIResponse:
+        try:
+            self._response = await self._sending
+        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as exc:
+            message = "The upstream can't be reached. Nothing was sent, so nothing was charged."
+            raise UpstreamUnreachable(message, headers={"retry-after": "5"}) from exc
+        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            raise UpstreamCut(type(exc).__name__) from exc
+        return OpenAIResponse(self._response)
+
+    async def __aexit__(self, *_: object) -> None:
+        # Not `release` alone: an answer that we leave half-read must not be drained for the sake of its connection.
+        if self._response is not None:
+            if self._response.content.at_eof():
+                self._response.release()
+            else:
+                self._response.close()
+
+
 class OpenAIUpstream:
     """Any server that speaks OpenAI's Images API, reached over HTTP."""
 
@@ -50,8 +77,9 @@ class OpenAIUpstream:
         """Open the client session; needs a running loop."""
         self._base_url = settings.base_url
         self._proxy_url = settings.proxy_url
-        self._headers = _fixed_headers(settings)
+        self._urls: dict[str, URL] = {}
         self._session = aiohttp.ClientSession(
+            headers=_fixed_headers(settings),
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=60),
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(
@@ -65,31 +93,16 @@ class OpenAIUpstream:
             max_field_size=32768,
         )
 
-    @asynccontextmanager
-    async def send(self, request: UpstreamRequest) -> AsyncIterator[OpenAIResponse]:
+    def send(self, request: UpstreamRequest) -> _Sending:
         """Send a call and wait for the answer's head."""
+        url = self._urls.get(request.path)
+        if url is None:
+            url = self._urls[request.path] = URL(self._base_url + request.path)
         body, headers = _encode(request)
-        try:
-            response = await self._session.post(
-                self._base_url + request.path,
-                data=body,
-                headers={**self._headers, **headers, "X-Client-Request-Id": request.request_id},
-                allow_redirects=False,
-                proxy=self._proxy_url,
-            )
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as exc:
-            message = "The upstream can't be reached. Nothing was sent, so nothing was charged."
-            raise UpstreamUnreachable(message, headers={"retry-after": "5"}) from exc
-        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
-            raise UpstreamCut(type(exc).__name__) from exc
-        try:
-            yield OpenAIResponse(response)
-        finally:
-            # Not `release`: an answer that we leave half-read must not be drained for the sake of its connection.
-            if response.content.at_eof():
-                response.release()
-            else:
-                response.close()
+        headers["X-Client-Request-Id"] = request.request_id
+        return _Sending(
+            self._session.post(url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy_url)
+        )
 
     async def close(self) -> None:
         """Close connections."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from typing import Any
 
-import openai
 import pytest
 
 from tests.support.pictures import png
@@ -17,9 +16,8 @@ from tests.support.upstream import (
     head,
     image_json,
     image_sse,
-    sse_event,
 )
-from tests.web.calling import CAT, FORM_TYPE, GENERATIONS, VARIATIONS, EDITS, form, listed, raw_call, http
+from tests.web.calling import CAT, EDITS, FORM_TYPE, GENERATIONS, form, http, ledger_rows, listed, raw_call
 from tests.web.conftest import ProxyWith
 
 SENT_UP = {
@@ -114,7 +112,11 @@ COMES_DOWN = {
     "x-request-id",
     "x-upstream-request-id",
 }
-RATES = {f"x-ratelimit-{part}-{what}" for part in ("limit", "remaining", "reset") for what in ("requests", "images")}
+RATES = {
+    f"x-ratelimit-{part}-{what}"
+    for part in ("limit", "remaining", "reset")
+    for what in ("requests", "images")
+}
 
 
 @pytest.mark.parametrize("limits", [{}, {"requests_per_minute": 60, "images_per_minute": 30}])
@@ -169,10 +171,36 @@ async def test_the_sdk_knows_the_request(proxy: RunningProxy) -> None:
     assert image["request_id"] == answer._request_id
 
 
-CONFESSIONS: dict[str, list[Any]] = {
-    "refused": error_json(400, message=f"bad key {UPSTREAM_KEY}", code=UPSTREAM_KEY, param=UPSTREAM_KEY),
-    "twice": error_json(429, message=f"{UPSTREAM_KEY}{UPSTREAM_KEY}"),
-    "escaped": [head(400), body(error_like("".join(f"\\\\u{ord(c):04x}" for c in UPSTREAM_KEY)))]
-    if False
-    else error_json(400, message=UPSTREAM_KEY),
-}
+def escaped(text: str) -> str:
+    return "".join([f"\\u{ord(character):04x}" for character in text])
+
+
+CONFESSIONS: list[list[Any]] = [
+    error_json(400, message=f"bad {UPSTREAM_KEY}{UPSTREAM_KEY}", code=UPSTREAM_KEY, param=UPSTREAM_KEY),
+    error_json(401, message=f"Incorrect API key provided: {UPSTREAM_KEY}"),
+    error_json(403, message=f"{UPSTREAM_KEY} may not", headers=[("WWW-Authenticate", UPSTREAM_KEY)]),
+    error_json(429, message=UPSTREAM_KEY, type=UPSTREAM_KEY),
+    error_json(500, message=UPSTREAM_KEY),
+    [head(400), body(b'{"error":{"message":"%b"}}' % escaped(UPSTREAM_KEY).encode())],
+    [head(400), body(b'{"error":"%b"}' % UPSTREAM_KEY.encode())],
+    [head(400), body(b'{"detail":"%b"}' % escaped(UPSTREAM_KEY).encode())],
+    [head(404), body(UPSTREAM_KEY.encode())],
+    [head(502), body(UPSTREAM_KEY.encode())],
+    [head(301, [("Location", f"https://elsewhere.example/?key={UPSTREAM_KEY}")]), body(b"")],
+    [head(200, [("Content-Type", UPSTREAM_KEY), ("X-Echo", UPSTREAM_KEY)]), body(UPSTREAM_KEY.encode())],
+]
+
+
+@pytest.mark.parametrize("confession", CONFESSIONS)
+async def test_the_operators_key_never_reaches_a_client(
+    proxy: RunningProxy, upstream: ScriptedUpstream, confession: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever the upstream says about it, in whatever form: not in an answer, not in ledger or log."""
+    caplog.set_level("DEBUG")
+    upstream.script(confession)
+    answer = await raw_call(proxy.url, http(body=CAT))
+    assert answer.status >= 400
+    (row,) = await ledger_rows(proxy)
+    seen = f"{answer} {row} {caplog.text} {[record.__dict__ for record in caplog.records]}"
+    assert UPSTREAM_KEY not in seen
+    assert UPSTREAM_KEY[3:] not in seen
