@@ -10,12 +10,21 @@ import random
 from dataclasses import dataclass, replace
 
 from pixie_proxy.admission.rate import Taken, go_duration, take
-from pixie_proxy.errors import ConcurrencyLimitExceeded, InvalidValue, ProxyError, RateLimitExceeded
+from pixie_proxy.errors import (
+    ConcurrencyLimitExceeded,
+    IdempotencyKeyReused,
+    InvalidValue,
+    ProxyError,
+    RateLimitExceeded,
+)
 from pixie_proxy.index import Tx, accounts, ledger
 from pixie_proxy.records import Account, CallRecord, Limits, to_datetime
 
 USUAL_DURATION_S = 20
 """How long a call usually takes: the wait that we suggest to somebody whose slots are all in use."""
+
+IDEMPOTENCY_WINDOW_US = 24 * 3600 * 1_000_000
+"""How long an `Idempotency-Key` belongs to its first request."""
 
 _MAX_RETRY_AFTER_S = 60
 """The Node SDK ignores anything longer and comes back at once."""
@@ -46,11 +55,17 @@ def admit(tx: Tx, call: CallRecord, limits: Limits, *, now_us: int) -> Admitted 
     would undo the works of others in the same batch, and under overload refusals are what there is most of.
     """
     account = _rolled_over(accounts.lock(tx, call.user_id), now_us)
+    earlier = _holder_of_key(tx, call)
+    if earlier is not None and earlier.fingerprint != call.fingerprint:
+        message = "This Idempotency-Key was used for another request. Use a new key for a new request."
+        return IdempotencyKeyReused(message, param="Idempotency-Key")
     requests = _rate(account.requests_tat_us, now_us, limits.requests_per_minute, 1)
     images = _rate(account.images_tat_us, now_us, limits.images_per_minute, call.images_asked)
     admitted = Admitted(requests=requests, images=images)
     if (refusal := _refusal(call, account, limits, admitted)) is not None:
         return refusal
+    if earlier is not None:
+        ledger.free_idempotency_key(tx, earlier.id)
     accounts.save(
         tx,
         replace(
@@ -63,6 +78,19 @@ def admit(tx: Tx, call: CallRecord, limits: Limits, *, now_us: int) -> Admitted 
     )
     ledger.insert(tx, call, "sent")
     return admitted
+
+
+def _holder_of_key(tx: Tx, call: CallRecord) -> CallRecord | None:
+    """Find the call that used this one's idempotency key; one whose day is over gives it up."""
+    if call.idempotency_key is None:
+        return None
+    row = ledger.find_by_idempotency_key(tx, call.user_id, call.kind, call.idempotency_key)
+    if row is None:
+        return None
+    if call.created_us - row.call.created_us < IDEMPOTENCY_WINDOW_US:
+        return row.call
+    ledger.free_idempotency_key(tx, row.call.id)
+    return None
 
 
 def _rolled_over(account: Account, now_us: int) -> Account:
@@ -80,6 +108,14 @@ def _rate(tat_us: int, now_us: int, limit: int | None, count: int) -> Taken | No
     return None if limit is None else take(tat_us, now_us, limit, count)
 
 
+def _standing(account: Account, limits: Limits, now_us: int) -> Admitted:
+    """Say what is left to somebody who was refused, and so has taken nothing."""
+    return Admitted(
+        requests=_rate(account.requests_tat_us, now_us, limits.requests_per_minute, 0),
+        images=_rate(account.images_tat_us, now_us, limits.images_per_minute, 0),
+    )
+
+
 def _refusal(call: CallRecord, account: Account, limits: Limits, admitted: Admitted) -> ProxyError | None:
     """Give the answer for the first limit that the call would pass, if there is one."""
     images = limits.images_per_minute
@@ -95,10 +131,10 @@ def _refusal(call: CallRecord, account: Account, limits: Limits, admitted: Admit
                 f"Rate limit reached: {taken.limit} {name} a minute. "
                 f"Please try again in {go_duration(taken.wait_us)}. Nothing was sent or charged."
             )
-            return RateLimitExceeded(message, headers={"retry-after": str(wait_s), **admitted.headers()})
+            return RateLimitExceeded(message, headers={"retry-after": str(wait_s)})
     slots = limits.concurrent_requests
     if slots is not None and account.in_flight >= slots:
         wait_s = round(min(60, max(10, USUAL_DURATION_S * random.uniform(0.75, 1.25))))  # noqa: S311 - jitter
         message = f"You already have {account.in_flight} requests running, and your limit is {slots} at once."
-        return ConcurrencyLimitExceeded(message, headers={"retry-after": str(wait_s), **admitted.headers()})
+        return ConcurrencyLimitExceeded(message, headers={"retry-after": str(wait_s)})
     return None

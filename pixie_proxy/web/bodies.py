@@ -14,6 +14,7 @@ from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from pixie_proxy.config import UploadSettings
+from pixie_proxy.disk import write_all
 from pixie_proxy.errors import InvalidBody, RequestTooLarge, StorageUnavailable, UnsupportedMediaType
 from pixie_proxy.media import SNIFF_BYTES, sniff
 from pixie_proxy.upstream import FilePart, TextPart
@@ -22,6 +23,9 @@ T = TypeVar("T")
 
 MEGABYTE = 1_000_000
 _PIECE_BYTES = 65536
+_WRITE_BYTES = 256 * 1024
+"""How much of a file waits in memory: a hop to a thread costs as much as writing this."""
+
 _MAX_PARTS = 64
 _MAX_TEXTS_BYTES = 1024 * 1024
 _PATHLIKE = re.compile(r"[/\\]")
@@ -108,7 +112,8 @@ async def _read_file(part: BodyPartReader, folder: Path, number: int, limits: Up
     path = folder / str(number)
     digest = hashlib.sha256()
     head = b""
-    size_bytes = 0
+    size_bytes = waiting_bytes = 0
+    waiting: list[bytes] = []
     file = await _in_thread(_open, path)
     try:
         while chunk := await part.read_chunk(_PIECE_BYTES):
@@ -116,7 +121,12 @@ async def _read_file(part: BodyPartReader, folder: Path, number: int, limits: Up
             if size_bytes > most:
                 raise _too_large(f"A file of the form is larger than {limits.max_file_mb} MB.")
             head = head or bytes(chunk[:SNIFF_BYTES])
-            await _in_thread(_append, file, digest, chunk)
+            waiting.append(chunk)
+            waiting_bytes += len(chunk)
+            if waiting_bytes >= _WRITE_BYTES:
+                await _in_thread(_append, file, digest, waiting)
+                waiting, waiting_bytes = [], 0
+        await _in_thread(_append, file, digest, waiting)
     finally:
         file.close()
     return FilePart(
@@ -131,12 +141,13 @@ async def _read_file(part: BodyPartReader, folder: Path, number: int, limits: Up
 
 def _open(path: Path) -> BinaryIO:
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.open("wb")
+    return path.open("wb", buffering=0)
 
 
-def _append(file: BinaryIO, digest: hashlib._Hash, chunk: bytes) -> None:
-    file.write(chunk)
-    digest.update(chunk)
+def _append(file: BinaryIO, digest: hashlib._Hash, chunks: list[bytes]) -> None:
+    for chunk in chunks:
+        write_all(file.fileno(), chunk)
+        digest.update(chunk)
 
 
 async def _in_thread(work: Callable[..., T], *args: object) -> T:

@@ -32,7 +32,7 @@ def journal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Journal:
 
     def noting_fsync(descriptor: int) -> None:
         fsync(descriptor)
-        note("fsync", os.readlink(f"/proc/self/fd/{descriptor}"))
+        note("fsync", Path(f"/proc/self/fd/{descriptor}").readlink())
 
     def noting_rename(source: str, target: str, **options: int) -> None:
         rename(source, target, **options)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import io
 import json
 import socket
 import time
@@ -138,7 +139,9 @@ async def post_form(
     key: str = MEMBER_KEY,
 ) -> tuple[int, bytes]:
     """Send a form and give status and body."""
-    status, _, body = await proxy.request("POST", path, key=key, data=form(*parts), headers=FORM_TYPE)
+    status, _, body = await proxy.request(
+        "POST", path, key=key, data=io.BytesIO(form(*parts)), headers=FORM_TYPE
+    )
     return status, body
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from pixie_proxy.pricing import cost_micros, usage_from_json
 from tests.support.pictures import gif, jpeg, png, svg, webp
 from tests.support.proxy import RunningProxy
-from tests.support.upstream import ScriptedUpstream, image_json, image_json_bytes, usage_of
+from tests.support.upstream import ScriptedUpstream, body, head, image_json, image_json_bytes, usage_of
 from tests.web.calling import (
     CAT,
     GENERATIONS,
@@ -139,3 +140,14 @@ async def test_the_framing_of_the_upstream_does_not_matter(
     upstream.script(image_json([png(size_bytes=size_bytes)], framing=framing, chunk=7919))
     status, _, body = await proxy.request("POST", GENERATIONS, json=CAT)
     assert (status, body) == (200, image_json_bytes([png(size_bytes=size_bytes)]))
+
+
+async def test_a_packed_answer_is_unpacked(proxy: RunningProxy, upstream: ScriptedUpstream) -> None:
+    """We ask for plain bytes; a server that packs them all the same is understood."""
+    packed = gzip.compress(image_json_bytes([png(size_bytes=100_000)]))
+    headers = [("Content-Type", "application/json"), ("Content-Encoding", "gzip")]
+    upstream.script(head(200, headers), body(packed))
+    _, answer, got = await proxy.request("POST", GENERATIONS, json=CAT)
+    assert (got, "Content-Encoding" in answer) == (image_json_bytes([png(size_bytes=100_000)]), False)
+    assert await kept(proxy) == [png(size_bytes=100_000)]
+    assert upstream.requests[0].header("accept-encoding") == "identity"

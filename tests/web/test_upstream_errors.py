@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import openai
@@ -81,7 +82,7 @@ async def test_a_refusal_with_openais_envelope_passes(
     error = await refused(proxy, stream=is_stream)
     assert isinstance(error, raised)
     assert (error.status_code, error.type, error.code, error.param) == (status, type_, code, param)
-    assert error.message == f"Error code: {status} - Because." or "Because." in error.message
+    assert error.message == f"Error code: {status} - Because."
     assert "x-should-retry" not in error.response.headers
     assert len(upstream.requests) == 1
     (row,) = await ledger_rows(proxy)
@@ -107,8 +108,6 @@ async def test_what_a_refusal_says_beside_its_error_passes(
         "code": "moderation_blocked",
         "moderation_details": {"a": [1]},
     }
-    import json
-
     assert (status, json.loads(got)) == (400, {"error": error, "x": 1})
 
 
@@ -192,7 +191,7 @@ UNKNOWN = {
 
 @pytest.mark.parametrize("script", UNKNOWN.values(), ids=list(UNKNOWN))
 async def test_an_unknown_outcome_is_said_and_charged(
-    proxy: RunningProxy, upstream: ScriptedUpstream, script: list[Any], no_backoff: list[int]
+    proxy: RunningProxy, upstream: ScriptedUpstream, script: list[Any]
 ) -> None:
     """It may have been billed: never sent again by us, SDKs are told not to, and it counts at its hold."""
     upstream.script(script)
@@ -208,7 +207,6 @@ async def test_an_unknown_outcome_is_said_and_charged(
         assert caught.value.response.headers["x-should-retry"] == "false"
         assert caught.value.response.headers["x-request-id"] in error["message"]
     assert len(upstream.requests) == 1
-    assert no_backoff == [] or no_backoff == [0]
     (row,) = await ledger_rows(proxy)
     taken = await account(proxy)
     assert (row.state, row.cost_micros) == ("unknown", row.call.hold_micros)

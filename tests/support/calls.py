@@ -1,0 +1,76 @@
+"""Calls as the ledger and the spool know them, made up for tests."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from pixie_proxy.index import Index, Tx, accounts, ledger
+from pixie_proxy.index.accounts import StoredUser
+from pixie_proxy.records import CallRecord, Settlement, State, StoredImage, new_id
+from pixie_proxy.spool.manifest import Manifest
+
+ANN = StoredUser(id=new_id("usr"), name="ann", role="member", created_us=1, limits={})
+
+
+def a_call(**fields: object) -> CallRecord:
+    """Make a call of ann's."""
+    basis = CallRecord(
+        id=new_id("req"),
+        user_id=ANN.id,
+        key_id=None,
+        kind="generation",
+        requested_model="best",
+        model="gpt-image-2",
+        prompt="a “fox”\u2028",
+        params={"size": "1024x1024", "n": 2, "x": None},
+        images_asked=2,
+        is_stream=False,
+        fingerprint="f",
+        idempotency_key=None,
+        hold_micros=500,
+        process="p1",
+        created_us=1_795_000_000_000_000,
+    )
+    return replace(basis, **fields)  # type: ignore[arg-type]
+
+
+def an_end(call: CallRecord, state: State = "done", **fields: object) -> Settlement:
+    """Settle a call."""
+    basis = Settlement(
+        request_id=call.id,
+        state=state,
+        settled_us=1_795_000_001_000_000,
+        cost_micros=300,
+        is_delivered=False,
+        usage={"total_tokens": 7},
+        skeleton=b'{"data":[\xff]}',
+        upstream_request_id="up_1",
+    )
+    return replace(basis, **fields)  # type: ignore[arg-type]
+
+
+def a_manifest(call: CallRecord, images: tuple[StoredImage, ...], state: State = "done") -> Manifest:
+    """Write down how a call ended."""
+    return Manifest(
+        call=call, owner_name=ANN.name, visibility="team", settlement=an_end(call, state), images=images
+    )
+
+
+async def admit(index: Index, *calls: CallRecord) -> None:
+    """Let ann in, and open a row with its slot and hold for each call."""
+
+    def work(tx: Tx) -> None:
+        accounts.add_user(tx, ANN)
+        for call in calls:
+            account = accounts.lock(tx, call.user_id)
+            accounts.save(
+                tx,
+                replace(
+                    account,
+                    in_flight=account.in_flight + 1,
+                    held_micros=account.held_micros + call.hold_micros,
+                ),
+            )
+            ledger.insert(tx, call, "sent")
+
+    await index.write(work)
