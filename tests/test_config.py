@@ -270,7 +270,7 @@ def test_secrets_do_not_show_in_a_repr(load: Load) -> None:
 )
 def test_links_start_with_the_public_address(load: Load, server: str, base: str) -> None:
     """Or with what we listen on."""
-    assert load(f"server: {server}").link_base == base
+    assert load(f"server: {server}").link_base(80) == base
 
 
 def test_storage_lies_in_the_data_directory(load: Load) -> None:
