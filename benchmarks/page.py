@@ -38,9 +38,9 @@ in the same run, by turns. The range in brackets is over the rounds.
 - **Uploads.** Forms of 16 files are sent at once, as fast as the proxy takes them, to an upstream that reads them
   whole. The figure is the peak less what the idle proxy takes. Where the disk has too little room there are fewer,
   and a note.
-- **Event-loop lag.** A process of its own asks `/healthz` every 10 ms while the loads above run, and counts from
-  when a question was due. That includes the wait for a core, so it is an upper bound of the loop's lag. The worst
-  load counts.
+- **Event-loop lag.** A process of its own asks `/healthz` every 10 ms while the loads above run; questions that came
+  due while one was waiting count as well. A delay includes the wait for a core, so it is an upper bound of the
+  loop's lag. The worst load counts.
 - **Start.** From `python -m pixie_proxy serve` on an empty data folder to the first image, whole; Python's caches
   are warm.
 

@@ -189,9 +189,11 @@ async def _link_secret(index: Index) -> bytes:
 async def _claim_storage(index: Index, storage: Storage) -> None:
     """See that index and storage belong together. An unmounted folder must stop us, not empty the gallery."""
     known = await index.read(lambda tx: stored.get(tx, "storage_id"))
+    # A start that dies between the two puts leaves this word in the index, and the next one goes on.
+    begun = await index.read(lambda tx: stored.get(tx, "storage_id_begun"))
     found = await _sentinel(storage)
-    if known is None and found is None:
-        made = secrets.token_hex(16)
+    if known is None and found in {None, begun}:
+        made = await index.write(lambda tx: stored.put_if_absent(tx, "storage_id_begun", secrets.token_hex(16)))
         await storage.put(SENTINEL, made.encode() + b"\n")
         await index.write(lambda tx: stored.put(tx, "storage_id", made))
         log.warning("new storage: index and storage are both empty and belong together from now on")

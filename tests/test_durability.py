@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import errno
 import json
+import os
 import signal
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import psutil
+import pytest
 
 from tests.conftest import require
+from tests.support import outside
 from tests.support.pictures import png
 from tests.support.proxy import MEMBER_KEY, RunningProxy, spawn_proxy
 from tests.support.tracing import Step, read_trace, strace
@@ -38,7 +43,9 @@ async def answers_as_asked(exchange: Exchange) -> None:
     asked = exchange.request.json()
     pictures = [png(size_bytes=asked["size_bytes"], seed=asked["seed"] + at) for at in range(asked["n"])]
     if asked.get("stream"):
-        await exchange.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        await exchange.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+        )
         for event in image_sse_events(pictures, partials=1):
             await exchange.write(event)
         await exchange.close()
@@ -94,18 +101,23 @@ def release_step(answer: Answered, offset: int, steps: list[Step]) -> Step:
     raise AssertionError("the trace does not hold the whole answer")
 
 
-def last(steps: list[Step], name: str, path: str, before: int, after: int = -1) -> Step:
-    """Find the last step of a kind that ended before one line of the trace and began after another."""
+def first(steps: list[Step], name: str, path: str, before: int, after: int = -1) -> Step:
+    """Find the step of a kind that ended first, before one line of the trace, and began after another."""
     found = [
         step
         for step in steps
-        if step.name.startswith(name) and path in step.paths[-1:] and after < step.began and step.ended < before
+        if step.name.startswith(name)
+        and path in step.paths[-1:]
+        and after < step.began
+        and step.ended < before
     ]
     assert found, f"no {name} of {path} between {after} and {before}"
-    return found[-1]
+    return min(found, key=lambda step: step.ended)
 
 
-async def test_the_end_of_an_image_leaves_after_its_fsyncs(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+async def test_the_end_of_an_image_leaves_after_its_fsyncs(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
     """File, manifest, folder and the folder's name, in this order, for 26 images in JSON and streams at once."""
     trace = tmp_path / "trace"
     upstream.default(answers_as_asked)
@@ -130,22 +142,71 @@ async def test_the_end_of_an_image_leaves_after_its_fsyncs(tmp_path: Path, upstr
         }
         for position, offset in enumerate(releases(answer)):
             released = release_step(answer, offset, steps).began
-            kept = last(steps, "rename", f"{folder}/{position}.png", released)
-            last(steps, "fsync", kept.paths[0], kept.began)
+            kept = first(steps, "rename", f"{folder}/{position}.png", released)
+            first(steps, "fsync", kept.paths[0], kept.began)
             manifest = _manifest(steps, folder, released, kept.ended)
-            named = last(steps, "fsync", folder, released, manifest.ended)
-            last(steps, "fsync", str(Path(folder).parent), released, named.ended)
+            named = first(steps, "fsync", folder, released, manifest.ended)
+            first(steps, "fsync", str(Path(folder).parent), released, named.ended)
             checked += 1
     assert checked == 4 + 6 + 2 + 6 + 8 == 26
 
 
 def _manifest(steps: list[Step], folder: str, before: int, after: int) -> Step:
-    """Find the manifest's fsync; one that replaces an older one is fsynced beside it, and renamed."""
+    """Find the manifest's fsync; one that replaces an older one is fsynced beside it, and then renamed."""
     try:
-        return last(steps, "fsync", f"{folder}/request.json", before, after)
+        return first(steps, "fsync", f"{folder}/request.json", before, after)
     except AssertionError:
-        written = last(steps, "fsync", f"{folder}/request.json.part", before, after)
-        return last(steps, "rename", f"{folder}/request.json", before, written.ended)
+        written = first(steps, "fsync", f"{folder}/request.json.part", before, after)
+        return first(steps, "rename", f"{folder}/request.json", before, written.ended)
+
+
+@pytest.fixture
+def failing_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Give a switch that makes every fsync of files of these names fail, as a disk does that loses writes."""
+
+    def switch(*names: str) -> None:
+        fsync = os.fsync
+
+        def failing(descriptor: int) -> None:
+            if Path(f"/proc/self/fd/{descriptor}").readlink().name in names:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            fsync(descriptor)
+
+        monkeypatch.setattr(os, "fsync", failing)
+
+    return switch
+
+
+async def test_a_disk_that_fails_does_not_take_the_clients_answer(
+    proxy: RunningProxy, upstream: ScriptedUpstream, failing_disk: Callable[..., None]
+) -> None:
+    """It is all that is left of a paid image; the ledger says that it was not kept."""
+    failing_disk("0.part", "1.part")  # a stream's first base64 is a partial picture
+    upstream.default(answers_as_asked)
+    for stream in (False, True):
+        answer = await ask(proxy, 7, 1, 3000, stream=stream)
+        assert base64.b64encode(png(size_bytes=3000, seed=7)) in answer.raw
+    await outside.settled(proxy.data_dir)
+    assert [(call["state"], call["flags"]) for call in outside.calls(proxy.data_dir)] == [
+        ("done", '["not_kept"]')
+    ] * 2
+    assert await outside.gallery(proxy) == []
+
+
+async def test_a_disk_that_fails_later_takes_no_image_back(
+    proxy: RunningProxy, upstream: ScriptedUpstream, failing_disk: Callable[..., None]
+) -> None:
+    """The first picture of a stream was durable, and its client had it, when the second could not be kept."""
+    failing_disk("3.part")
+    upstream.default(answers_as_asked)
+    answer = await ask(proxy, 7, 3, 3000, stream=True)
+    pictures = [png(size_bytes=3000, seed=seed) for seed in (7, 8, 9)]
+    assert all(base64.b64encode(picture) in answer.raw for picture in pictures)
+    await outside.settled(proxy.data_dir)
+    (image,) = await outside.gallery(proxy)
+    assert await outside.content(proxy, image) == pictures[0]
+    (call,) = outside.calls(proxy.data_dir)
+    assert "not_kept" in call["flags"]
 
 
 def test_the_trace_is_read_as_it_is(tmp_path: Path) -> None:

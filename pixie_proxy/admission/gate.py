@@ -63,6 +63,7 @@ def admit(tx: Tx, call: CallRecord, limits: Limits, *, now_us: int) -> Admitted 
     images = _rate(account.images_tat_us, now_us, limits.images_per_minute, call.images_asked)
     admitted = Admitted(requests=requests, images=images)
     if (refusal := _refusal(call, account, limits, admitted)) is not None:
+        refusal.headers |= _standing(account, limits, now_us).headers()
         return refusal
     if earlier is not None:
         ledger.free_idempotency_key(tx, earlier.id)

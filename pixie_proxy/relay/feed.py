@@ -96,8 +96,8 @@ class Feed:
         self._is_spilling = True
         try:
             await self._hop(self._append, late)
-        except OSError as exc:
-            log.error("the disk can't hold what a slow client has still to read", exc_info=exc)
+        except OSError:
+            log.exception("the disk can't hold what a slow client has still to read")
             self.abandon()
             self.abort()
             return
@@ -137,7 +137,8 @@ class Feed:
                 if self._is_broken:
                     raise FeedBroken
                 return None
-            if not await self._wait(timeout_s) and not self._is_spilling:
+            # What came at the very end of the wait goes first: a comment before it could break an event.
+            if not await self._wait(timeout_s) and not self._has_more:
                 return b""
 
     def abandon(self) -> None:
@@ -173,6 +174,11 @@ class Feed:
 
     async def _hop(self, work: Callable[..., bytes], *args: object) -> bytes:
         return await self._threads.run(work, *args)
+
+    @property
+    def _has_more(self) -> bool:
+        """Whether there is anything to give out, or on its way there."""
+        return bool(self._ready or self._late) or self._is_spilling or self._is_behind or self._is_closed
 
     @property
     def _is_behind(self) -> bool:

@@ -125,9 +125,17 @@ class ImageRequest:
         """Digest what was asked for and by whom; equal for every retry, whatever its boundary or key order."""
         digest = hashlib.sha256()
         fields = {**self.fields, "model": model}
-        said = [user_id, self.kind, self.texts is not None, fields, [(f.name, f.sha256) for f in self.files]]
+        files = [(file.name, file.sha256) for file in self.files]
+        said = [user_id, self.kind, fields, self._repeatable_texts(), files]
         digest.update(orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
         return digest.hexdigest()
+
+    def _repeatable_texts(self) -> list[tuple[str, str]] | None:
+        """List the texts that may come more than once, of which `fields` has only the last; None if this is no form."""
+        if self.texts is None:
+            return None
+        pairs = [(part.name, part.value.decode()) for part in self.texts if part.name not in _SCALARS]
+        return sorted(pairs, key=lambda pair: pair[0])
 
     def to_upstream(
         self, request_id: str, model: str, response_format: ResponseFormat | None

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from pixie_proxy import __version__
-from pixie_proxy.cli import _COMMANDS
-from tests.cli.running import pixie
+from pixie_proxy.cli import _COMMANDS, main
+from tests.cli.running import Ended, pixie
 from tests.conftest import require
 from tests.support.proxy import RunningProxy
 
@@ -27,31 +27,40 @@ async def test_help_lists_the_commands(tmp_path: Path) -> None:
     assert "pixie demo" in ended.out
 
 
+def run_here(capsys: pytest.CaptureFixture[str], *arguments: str) -> Ended:
+    """Run a command that ends before it does anything in this process: most of a process's time is its start."""
+    with pytest.raises(SystemExit) as ended:
+        main(list(arguments))
+    assert isinstance(ended.value.code, int)
+    said = capsys.readouterr()
+    return Ended(ended.value.code, said.out, said.err)
+
+
 @pytest.mark.parametrize("name", _COMMANDS)
-async def test_every_command_explains_itself(tmp_path: Path, name: str) -> None:
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str], name: str) -> None:
     """With `-h` too."""
-    ended = await pixie(name, "-h", cwd=tmp_path)
+    ended = run_here(capsys, name, "-h")
     assert (ended.code, ended.err) == (0, "")
     assert ended.out.startswith(f"Usage: pixie {name} ")
 
 
-async def test_the_version_is_told(tmp_path: Path) -> None:
+def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     """As the package knows it."""
-    assert (await pixie("--version", cwd=tmp_path)).out.strip().endswith(__version__)
+    assert run_here(capsys, "--version").out.strip().endswith(__version__)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["srve"], ["serve", "--prot", "1"], ["serve", "--port", "70000"], ["demo", "--pace", "-1"], []]
+    "arguments",
+    [["srve"], ["serve", "--prot", "1"], ["serve", "--port", "70000"], ["demo", "--pace", "-1"], []],
 )
-async def test_what_can_not_be_meant_is_refused(tmp_path: Path, arguments: list[str]) -> None:
+def test_what_can_not_be_meant_is_refused(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
     """Exit code 2, with the usage on stderr; a bare `pixie` shows its help."""
-    ended = await pixie(*arguments, cwd=tmp_path)
+    ended = run_here(capsys, *arguments)
     assert ended.code == 2
-    assert "Usage: pixie" in ended.err + ended.out
-    assert "Traceback" not in ended.err
+    assert "Usage: pixie" in ended.err
 
 
-@pytest.mark.parametrize("command", ["serve", "health", "demo"])
+@pytest.mark.parametrize("command", ["serve", "demo"])
 async def test_bad_settings_are_told_one_a_line(tmp_path: Path, command: str) -> None:
     """All of them at once, and nothing is made."""
     config = tmp_path / "bad.yaml"
@@ -120,7 +129,8 @@ def not_ours() -> Iterator[Path]:
 
 async def test_a_data_directory_that_can_not_be_written_has_a_remedy(tmp_path: Path, not_ours: Path) -> None:
     """Containers meet this with every bind mount: who we are, and the command that mends it."""
-    nobody, prefix = os.getuid(), ()
+    nobody = os.getuid()
+    prefix: tuple[str, ...] = ()
     if nobody == 0:
         nobody, prefix = 65534, (require("setpriv"), "--reuid=65534", "--regid=65534", "--clear-groups")
     ended = await pixie(
@@ -150,10 +160,10 @@ async def test_health_fails_where_nobody_answers(tmp_path: Path) -> None:
     assert f"no proxy answers on 127.0.0.1:{port}" in ended.err
 
 
-async def test_settings_can_be_written_down(tmp_path: Path) -> None:
+async def test_settings_can_be_written_down(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What is printed is a settings file that says nothing new."""
-    example = await pixie("config", "example", cwd=tmp_path)
+    example = run_here(capsys, "config", "example")
     (tmp_path / "config.yaml").write_text(example.out)
-    assert (await pixie("config", cwd=tmp_path)).out == example.out
+    assert run_here(capsys, "config").out == example.out
     health = await pixie("health", "--port", "1", cwd=tmp_path, OPENAI_API_KEY="sk-x")
     assert (health.code, "no proxy answers" in health.err) == (1, True)

@@ -58,7 +58,6 @@ async def test_an_operator_may_bring_the_admins_key(tmp_path: Path) -> None:
 async def test_logs_are_json_without_secrets(tmp_path: Path) -> None:
     """One object a line on stderr; stdout stays empty."""
     environ = {"OPENAI_API_KEY": "sk-operator", "PIXIE_ADMIN_KEY": "px-admin-key-012345"}
-    process = None
     async with serving("serve", "--port", "0", cwd=tmp_path, **environ) as (process, _):
         process.send_signal(signal.SIGINT)
         assert process.stderr is not None
@@ -127,7 +126,9 @@ async def test_a_proxy_without_calls_stops_at_once(tmp_path: Path, upstream: Scr
 
 async def test_the_demo_makes_a_real_image(tmp_path: Path) -> None:
     """Without a key, through the whole proxy; it says where everything is, and stops when asked for one."""
-    ended = await pixie("demo", "--once", "--pace", "0", "--port", "0", "--data", str(tmp_path / "d"), cwd=tmp_path)
+    ended = await pixie(
+        "demo", "--once", "--pace", "0", "--port", "0", "--data", str(tmp_path / "d"), cwd=tmp_path
+    )
     assert ended.code == 0, ended.err
     picture = (tmp_path / "d" / "first-image.png").read_bytes()
     assert sniff(picture) == "image/png"
@@ -140,6 +141,8 @@ async def test_the_demo_makes_a_real_image(tmp_path: Path) -> None:
 async def test_the_demo_leaves_a_real_proxys_settings_alone(tmp_path: Path) -> None:
     """A config.yaml beside it is not read, and its data lives apart."""
     (tmp_path / "config.yaml").write_text("server: {data_dir: real, port: 1}")
-    ended = await pixie("demo", "--once", "--pace", "0", "--port", "0", cwd=tmp_path, OPENAI_API_KEY="sk-real")
+    ended = await pixie(
+        "demo", "--once", "--pace", "0", "--port", "0", cwd=tmp_path, OPENAI_API_KEY="sk-real"
+    )
     assert ended.code == 0, ended.err
     assert sorted(os.listdir(tmp_path)) == ["config.yaml", "pixie-demo"]  # noqa: PTH208 - two names

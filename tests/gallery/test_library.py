@@ -120,7 +120,7 @@ async def test_visibility_decides_who_sees_an_image(
             assert await refused(rooms, image_id, viewer) == await refused(rooms, new_id("img"), viewer)
 
 
-@pytest.mark.parametrize("image_id", ["", "img_", "../../x", "img_" + "w" * 26, new_id("req"), "img_\0"])
+@pytest.mark.parametrize("image_id", ["", "img_", "../../x", "img_" + "w" * 26, "req_" + "0" * 26, "img_\0"])
 async def test_what_is_no_id_does_not_exist(rooms: Rooms, image_id: str) -> None:
     """No such text reaches a query or a path."""
     await refused(rooms, image_id, ADMIN)
@@ -196,7 +196,7 @@ async def test_a_damaged_image_is_never_served(rooms: Rooms, data: bytes | None)
         del rooms.storage.files[record.ref]
     else:
         rooms.storage.files[record.ref] = data
-    with pytest.raises(StorageUnavailable, match="pixie verify"):
+    with pytest.raises(StorageUnavailable, match="tell the admin"):
         await rooms.library.open(record)
 
 

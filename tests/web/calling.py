@@ -7,8 +7,7 @@ import base64
 import io
 import json
 import socket
-import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -99,14 +98,6 @@ async def kept(proxy: RunningProxy) -> list[bytes]:
         await listed(proxy, "?limit=100"), key=lambda image: (image["request_id"], image["index"])
     )
     return [(await proxy.request("GET", f"{image['content_url']}"))[2] for image in images]
-
-
-async def eventually(holds: Callable[[], bool], timeout_s: float = 5) -> None:
-    """Wait for something that nobody announces."""
-    deadline = time.monotonic() + timeout_s
-    while not holds():
-        assert time.monotonic() < deadline, "it did not come to hold"
-        await asyncio.sleep(0.005)
 
 
 def error_of(body: bytes) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import pytest
 from tests.support.pictures import jpeg, png, webp
 from tests.support.proxy import MEMBER_KEY, RunningProxy
 from tests.support.upstream import Part, Received, ScriptedUpstream, image_json
+from tests.support.waiting import eventually
 from tests.web.calling import (
     EDITS,
     FORM_TYPE,
@@ -26,7 +27,6 @@ from tests.web.calling import (
     dial,
     ended,
     error_of,
-    eventually,
     files_of,
     form,
     http,

@@ -14,6 +14,7 @@ from tests.support.upstream import (
     Exchange,
     ScriptedUpstream,
     body,
+    error_json,
     head,
     image_json,
     image_json_bytes,
@@ -21,6 +22,7 @@ from tests.support.upstream import (
     image_sse_events,
     pause,
 )
+from tests.support.waiting import eventually
 from tests.web.calling import (
     CAT,
     EDITS,
@@ -28,7 +30,6 @@ from tests.web.calling import (
     account,
     context_of,
     dial,
-    eventually,
     files_of,
     form,
     http,
@@ -120,8 +121,6 @@ async def test_an_edit_whose_client_left_keeps_its_files_for_the_upstream(
     proxy: RunningProxy, upstream: ScriptedUpstream, no_backoff: list[int]
 ) -> None:
     """They are sent again where that is called for, although nobody waits any more."""
-    from tests.support.upstream import error_json
-
     go = asyncio.Event()
     upstream.script(pause(go), error_json(429, headers=[("retry-after-ms", "1")]))
     upstream.script(image_json([png(seed=4)]))

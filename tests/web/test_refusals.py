@@ -11,7 +11,7 @@ import pytest
 
 from pixie_proxy.web.routes import ROUTES
 from tests.support.pictures import png
-from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, VIEWER_KEY, RunningProxy
+from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, OTHER_KEY, VIEWER_KEY, RunningProxy
 from tests.support.upstream import ScriptedUpstream
 from tests.web.calling import (
     CAT,
@@ -345,6 +345,20 @@ async def test_an_idempotency_key_is_printable_and_short(
     answer = await raw_call(proxy.url, request)
     assert (answer.status, error_of(answer.body)["param"]) == (400, "Idempotency-Key")
     assert upstream.requests == []
+
+
+async def test_an_idempotency_key_is_for_one_request(proxy: RunningProxy, upstream: ScriptedUpstream) -> None:
+    """Used again for another one of the same user on the same route it is refused; elsewhere it is another key."""
+    sent = {"extra_headers": {"Idempotency-Key": "k-1"}}
+    mine, others = AnySdk(proxy, "async"), AnySdk(proxy, "async", key=OTHER_KEY)
+    await mine.images("generate", **CAT, **sent)
+    with pytest.raises(openai.UnprocessableEntityError) as caught:
+        await mine.images("generate", **CAT, n=2, **sent)
+    error = error_of(caught.value.response.content)
+    assert (error["type"], error["code"]) == ("invalid_request_error", "idempotency_key_reused")
+    await others.images("generate", **CAT, n=2, **sent)
+    await mine.images("edit", prompt="hat", image=png(), **sent)
+    assert (len(upstream.requests), len(await ledger_rows(proxy))) == (3, 3)
 
 
 # --- When we can't --------------------------------------------------------------------------------------------------
