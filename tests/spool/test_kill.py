@@ -262,9 +262,11 @@ async def test_a_kill_at_any_instant_loses_nothing(
     for _ in range(5):
         async with spawn_proxy(data, upstream.base_url) as proxy:
             clients = [asyncio.ensure_future(traffic.client(proxy)) for _ in range(6)]
-            await asyncio.sleep(traffic.random.uniform(0.05, 0.6))
+            enough = len(traffic.received) + traffic.random.randint(0, 15)
+            await eventually(lambda enough=enough: len(traffic.received) >= enough)  # type: ignore[misc]
+            await asyncio.sleep(traffic.random.uniform(0, 0.2))
             await outside.kill(proxy)
             await asyncio.gather(*clients)
     async with spawn_proxy(data, upstream.base_url) as proxy:
         await check(traffic, proxy, data)
-    assert len(traffic.received) > 20
+    assert len(traffic.received) >= 20

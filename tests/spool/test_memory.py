@@ -37,7 +37,9 @@ class Peak:
     @property
     def growth_mb(self) -> float:
         (line,) = [
-            line for line in Path(f"/proc/{self._pid}/status").read_text().splitlines() if line.startswith("VmHWM")
+            line
+            for line in Path(f"/proc/{self._pid}/status").read_text().splitlines()
+            if line.startswith("VmHWM")
         ]
         return (int(line.split()[1]) * 1024 - self._before) / MEGABYTE
 
@@ -57,7 +59,9 @@ class Upload:
             for number in range(files)
         ]
         self._opening = b'--x\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na fox'
-        self.length = len(self._opening) + sum(map(len, self._heads)) + files * file_bytes + len(b"\r\n--x--\r\n")
+        self.length = (
+            len(self._opening) + sum(map(len, self._heads)) + files * file_bytes + len(b"\r\n--x--\r\n")
+        )
 
     @property
     def hashes(self) -> list[str]:
@@ -115,7 +119,9 @@ async def test_a_large_upload_passes_in_bounded_memory(tmp_path: Path, upstream:
         assert base64.b64encode(picture) in answer
         await eventually(lambda: uploads(data) == [])
     parts = upstream.requests[-1].parts
-    assert [part.sha256 for part in parts if part.name == "image[]"] == await asyncio.to_thread(lambda: upload.hashes)
+    assert [part.sha256 for part in parts if part.name == "image[]"] == await asyncio.to_thread(
+        lambda: upload.hashes
+    )
     assert growth_mb < 100
 
 
@@ -160,7 +166,9 @@ async def test_an_upload_that_breaks_off_leaves_nothing(tmp_path: Path, upstream
     data = tmp_path / "data"
     async with run_proxy(data, upstream.base_url) as proxy:
         sending = asyncio.ensure_future(_stall_half_way(proxy))
-        await eventually(lambda: [path for path in uploads(data) for file in path.iterdir() if file.stat().st_size])
+        await eventually(
+            lambda: [path for path in uploads(data) for file in path.iterdir() if file.stat().st_size]
+        )
         sending.cancel()
         with suppress(asyncio.CancelledError):
             await sending
@@ -184,7 +192,9 @@ async def _stall_half_way(proxy: RunningProxy) -> None:
 async def test_files_are_gone_when_their_call_has_ended(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     """Not before: the upstream may have to be asked again. Whether it ended well or not."""
     data = tmp_path / "data"
-    upstream.script(head(400), body(b'{"error": {"message": "no", "type": "x", "param": null, "code": null}}'))
+    upstream.script(
+        head(400), body(b'{"error": {"message": "no", "type": "x", "param": null, "code": null}}')
+    )
     go_on = asyncio.Event()
     upstream.script(pause(go_on), *image_json())
     async with run_proxy(data, upstream.base_url) as proxy:

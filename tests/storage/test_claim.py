@@ -47,7 +47,9 @@ def _files(data: Path) -> dict[Path, bytes]:
 def _rows(data: Path) -> list[dict[str, object]]:
     if not (data / "pixie.db").exists():
         return []
-    return outside.rows(data, "SELECT id FROM images") + outside.rows(data, "SELECT name, value FROM settings")
+    return outside.rows(data, "SELECT id FROM images") + outside.rows(
+        data, "SELECT name, value FROM settings"
+    )
 
 
 async def test_a_first_start_makes_both(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -12,7 +12,7 @@ import pytest
 from pixie_proxy.web.routes import ROUTES
 from tests.support.pictures import png
 from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, OTHER_KEY, VIEWER_KEY, RunningProxy
-from tests.support.upstream import ScriptedUpstream
+from tests.support.upstream import ScriptedUpstream, image_json, image_sse
 from tests.web.calling import (
     CAT,
     EDITS,
@@ -400,3 +400,75 @@ async def test_a_full_disk_refuses_before_money_is_spent(
     assert len(upstream.requests) == 2
     assert (await account(proxy)).in_flight == 0
     assert context_of(proxy).spool._images_under_way == 0
+
+
+async def test_an_index_that_is_away_refuses_before_money_is_spent(
+    proxy: RunningProxy, upstream: ScriptedUpstream
+) -> None:
+    """Without a ledger nothing is bought; SDKs may come again."""
+    await context_of(proxy).index.close()
+    with pytest.raises(openai.InternalServerError) as caught:
+        await proxy.sdk().images.generate(**CAT)
+    error = error_of(caught.value.response.content)
+    assert (caught.value.status_code, error["type"]) == (503, "service_unavailable_error")
+    assert error["code"] == "index_unavailable"
+    assert 1 <= int(caught.value.response.headers["retry-after"]) <= 60
+    assert upstream.requests == []
+
+
+async def test_a_disk_that_fails_refuses_an_upload(
+    proxy: RunningProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is sent that could not be sent again."""
+
+    def broken(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr("pixie_proxy.web.bodies._open", broken)
+    status, body = await post_form(proxy, PROMPT, ("image", png(), "a.png"))
+    assert (status, error_of(body)["code"]) == (503, "storage_unavailable")
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    "where", ["pixie_proxy.web.images.ImageRequest.params", "pixie_proxy.web.images.read_json"]
+)
+async def test_a_fault_of_ours_shows_no_cause(
+    proxy: RunningProxy,
+    upstream: ScriptedUpstream,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    where: str,
+) -> None:
+    """A fixed text and the request's id, under which the log has the rest."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a secret cause")
+
+    monkeypatch.setattr(where, broken)
+    status, headers, body = await proxy.request("POST", GENERATIONS, json=CAT)
+    error = error_of(body)
+    assert (status, error["type"], error["code"]) == (500, "server_error", "internal_error")
+    assert b"secret" not in body
+    assert headers["x-request-id"] in [getattr(record, "request_id", None) for record in caplog.records]
+    assert "a secret cause" in caplog.text
+    assert upstream.requests == []
+
+
+async def test_a_fault_of_ours_in_the_middle_of_a_call_settles_it(
+    proxy: RunningProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was sent, so it may have been charged; the client is not left waiting, and its slot is free."""
+
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a secret cause")
+
+    monkeypatch.setattr("pixie_proxy.generation.billing.Billing.done", broken)
+    for is_stream in (False, True):
+        upstream.script(image_sse() if is_stream else image_json())
+        answer = await raw_call(proxy.url, http(body={**CAT, "stream": is_stream}))
+        assert b"internal_error" in answer.body
+        assert b"secret" not in answer.body
+        assert (answer.status, answer.end) == ((200, "rst") if is_stream else (500, "whole"))
+    assert [row.state for row in await ledger_rows(proxy)] == ["unknown", "unknown"]
+    assert (await account(proxy)).in_flight == 0
