@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from aiohttp import web
 
@@ -17,7 +18,10 @@ from pixie_proxy.accounts.directory import Directory
 from pixie_proxy.config import Settings
 from pixie_proxy.errors import ConfigError, ProxyError
 from pixie_proxy.gallery.library import Library
+from pixie_proxy.gallery.retention import Retention
 from pixie_proxy.gallery.sharing import LinkSigner
+from pixie_proxy.gallery.thumbnails import Thumbnails, forget_thumbnails
+from pixie_proxy.gallery.upkeep import Upkeep
 from pixie_proxy.generation import Generation
 from pixie_proxy.generation.billing import Billing
 from pixie_proxy.generation.keeping import Keeping
@@ -67,11 +71,13 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     catalog = Catalog(settings.models, frozenset(prices.models()))
     writers = WorkerThreads(WRITER_THREADS, "durable")
     tasks = TaskKeeper()
+    background = TaskKeeper()
     async with _closing(writers, tasks):
         storage = backends.open_storage(settings, writers)
         upstream = backends.open_upstream(settings)
         spool = Spool(settings.server.data_dir / "spool", writers)
         index = await backends.open_index(settings)
+        thumbnails: Thumbnails | None = None
         try:
             await _claim_storage(index, storage)
             spool.open()
@@ -99,13 +105,21 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
                 tasks=tasks,
                 threads=writers,
             )
+            thumbnails_dir = settings.server.data_dir / "thumbnails"
+            upkeep = Upkeep(index, storage, background, partial(forget_thumbnails, thumbnails_dir))
+            library = Library(index, storage, spool, links, upkeep)
+            thumbnails = Thumbnails(thumbnails_dir, library, background)
+            retention = Retention(index, storage, upkeep, settings.gallery)
             tasks.spawn(recover(spool, index, storage, finisher), "recovery")
+            background.spawn(upkeep.run(), "upkeep")
+            background.spawn(retention.run(), "retention")
             yield Context(
                 settings=settings,
                 index=index,
                 directory=directory,
                 generation=generation,
-                library=Library(index, storage, spool, links),
+                library=library,
+                thumbnails=thumbnails,
                 catalog=catalog,
                 prices=prices,
                 spool=spool,
@@ -114,6 +128,9 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
                 log.error("stopping with calls still running", extra={"calls": left})
         finally:
             await tasks.close()
+            await background.close()
+            if thumbnails is not None:
+                await thumbnails.close()
             await upstream.close()
             await storage.close()
             spool.close(keeps_folder=await _has_open_calls(index, spool))
