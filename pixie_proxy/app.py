@@ -8,6 +8,7 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -18,7 +19,10 @@ from pixie_proxy.accounts.directory import Directory
 from pixie_proxy.config import Settings
 from pixie_proxy.errors import ConfigError, ProxyError
 from pixie_proxy.gallery.library import Library
+from pixie_proxy.gallery.retention import Retention
 from pixie_proxy.gallery.sharing import LinkSigner
+from pixie_proxy.gallery.thumbnails import Thumbnails, forget_thumbnails
+from pixie_proxy.gallery.upkeep import Upkeep
 from pixie_proxy.generation import Generation
 from pixie_proxy.generation.billing import Billing
 from pixie_proxy.generation.keeping import Keeping
@@ -70,11 +74,13 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     catalog = Catalog(settings.models, frozenset(prices.models()))
     writers = WorkerThreads(WRITER_THREADS, "durable")
     tasks = TaskKeeper()
+    background = TaskKeeper()
     async with _closing(writers, tasks):
         storage = backends.open_storage(settings, writers)
         spool = Spool(settings.server.data_dir / "spool", writers)
         upstream = backends.open_upstream(settings)
         index = await _or_close(upstream, backends.open_index(settings))
+        thumbnails: Thumbnails | None = None
         try:
             await _claim_storage(index, storage)
             spool.open()
@@ -102,14 +108,22 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
                 tasks=tasks,
                 threads=writers,
             )
+            thumbnails_dir = settings.server.data_dir / "thumbnails"
+            upkeep = Upkeep(index, storage, background, partial(forget_thumbnails, thumbnails_dir))
+            library = Library(index, storage, spool, links, upkeep)
+            thumbnails = Thumbnails(thumbnails_dir, library, background)
+            retention = Retention(index, storage, upkeep, settings.gallery)
             tasks.spawn(recover(spool, index, storage, finisher), "recovery")
+            background.spawn(upkeep.run(), "upkeep")
+            background.spawn(retention.run(), "retention")
             yield Context(
                 settings=settings,
                 index=index,
                 directory=directory,
                 generation=generation,
-                library=Library(index, storage, spool, links),
+                library=library,
                 links=links,
+                thumbnails=thumbnails,
                 catalog=catalog,
                 prices=prices,
                 spool=spool,
@@ -118,6 +132,9 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
                 log.error("stopping with calls still running", extra={"calls": left})
         finally:
             await tasks.close()
+            await background.close()
+            if thumbnails is not None:
+                await thumbnails.close()
             await upstream.close()
             await storage.close()
             spool.close(keeps_folder=await _has_open_calls(index, spool))

@@ -221,6 +221,9 @@ class GallerySettings(Section):
         None, description="Delete images after so many days; empty = never"
     )
     trash_days: Positive = Field(30, description="How long deleted images can be restored, in days")
+    purge_at_once: Positive | None = Field(
+        None, description="Most images deleted for good in one go; empty = 100, or 1 % of all if that is more"
+    )
     thumbnail_px: list[Annotated[int, Field(ge=16, le=2048)]] = Field(
         [256, 512], min_length=1, description="Thumbnail sizes, longest edge in pixels"
     )

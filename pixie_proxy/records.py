@@ -149,6 +149,7 @@ class ImageRecord:
     cost_micros: int | None
     siblings: int
     """How many images the request made: a picture's cost is its share of the call's."""
+    expires_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,18 +1,20 @@
-"""The library: find, list and open images under the visibility rules. What one may not see does not exist."""
+"""The library: find, open and change images under the visibility rules. What one may not see does not exist."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import aiofiles
 
-from pixie_proxy.errors import NotFound, StorageUnavailable
+from pixie_proxy.errors import NotFound, PermissionDenied, StorageUnavailable
 from pixie_proxy.gallery.sharing import LinkSigner, parse_link
-from pixie_proxy.index import Index, images
+from pixie_proxy.gallery.upkeep import Upkeep
+from pixie_proxy.index import Index, Tx, images, states
 from pixie_proxy.media import EXTENSIONS
-from pixie_proxy.records import ImageRecord, User, is_id
+from pixie_proxy.records import VISIBILITIES, ImageRecord, User, Visibility, is_id
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.storage import PIECE_BYTES, ObjectMissing, Storage
 
@@ -28,18 +30,21 @@ class OpenImage:
 class Library:
     """The team's images."""
 
-    def __init__(self, index: Index, storage: Storage, spool: Spool, links: LinkSigner) -> None:
+    def __init__(
+        self, index: Index, storage: Storage, spool: Spool, links: LinkSigner, upkeep: Upkeep
+    ) -> None:
         """Look images up in the index, and read them from storage or, until they are there, from the spool."""
         self._index = index
         self._storage = storage
         self._spool = spool
         self._links = links
+        self._upkeep = upkeep
 
     async def get(self, image_id: str, viewer: User) -> ImageRecord:
         """Find an image that `viewer` may see. Raises NotFound for any other, whether or not it exists."""
         record = await self._find(image_id)
         if record is None or record.deleted_us is not None or not may_see(record, viewer):
-            raise _not_found(image_id)
+            raise _not_found("This image")
         return record
 
     async def get_by_link(self, name: str) -> ImageRecord:
@@ -69,7 +74,7 @@ class Library:
             raise StorageUnavailable(message)
         return OpenImage(record=record, spooled=None)
 
-    async def read(self, image: OpenImage, start: int, stop: int) -> AsyncIterator[bytes]:
+    async def read(self, image: OpenImage, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of `[start, stop)`."""
         if image.spooled is not None:
             try:
@@ -83,6 +88,70 @@ class Library:
                 pass
         async for piece in self._storage.read(image.record.ref, start, stop):
             yield piece
+
+    async def change(
+        self,
+        record: ImageRecord,
+        viewer: User,
+        *,
+        visibility: Visibility | None = None,
+        revokes_url: bool = False,
+    ) -> ImageRecord:
+        """Change who may see an image, or end its links; narrowing does both. Raises PermissionDenied, NotFound."""
+
+        def work(tx: Tx) -> None:
+            found = images.get(tx, record.id)
+            if found is None or found.deleted_us is not None:
+                return
+            wanted = visibility or found.visibility
+            narrows = VISIBILITIES.index(wanted) < VISIBILITIES.index(found.visibility)
+            if wanted != found.visibility:
+                images.set_visibility(tx, record.id, wanted, raises_epoch=narrows or revokes_url)
+            elif revokes_url:
+                images.raise_link_epoch(tx, record.id)
+
+        changed = await self._change(record, viewer, work)
+        if changed.deleted_us is not None:
+            raise _not_found("This image")
+        return changed
+
+    async def delete(self, record: ImageRecord, viewer: User) -> None:
+        """Put an image into the trash, its links made worthless. Raises PermissionDenied, NotFound."""
+        now_us = time.time_ns() // 1000
+        await self._change(record, viewer, lambda tx: images.delete(tx, record.id, now_us))
+
+    async def restore(self, record: ImageRecord, viewer: User) -> ImageRecord:
+        """Take an image out of the trash; its old links stay dead. Raises PermissionDenied, NotFound."""
+        return await self._change(record, viewer, lambda tx: images.restore(tx, record.id))
+
+    async def find(self, image_id: str, viewer: User) -> ImageRecord:
+        """Find an image that `viewer` may see, or that lies in the trash and is theirs to restore. Raises NotFound."""
+        record = await self._find(image_id)
+        if record is None or not may_see(record, viewer):
+            raise _not_found("This image")
+        if record.deleted_us is not None and not may_change(record, viewer):
+            raise _not_found("This image")
+        return record
+
+    async def _change(self, record: ImageRecord, viewer: User, work: Callable[[Tx], object]) -> ImageRecord:
+        """Commit a change, then let the folder follow it. Raises PermissionDenied, and NotFound if it was purged."""
+        if not may_change(record, viewer):
+            message = "Only an image's owner and admins may change it."
+            raise PermissionDenied(message)
+
+        def commit(tx: Tx) -> ImageRecord | None:
+            before = images.get(tx, record.id)
+            work(tx)
+            after = images.get(tx, record.id)
+            if after != before:
+                states.mark(tx, record.request_id)
+            return after
+
+        changed = await self._index.write(commit)
+        if changed is None:
+            raise _not_found("This image")
+        await self._upkeep.follow(record.request_id)
+        return changed
 
     def url(self, record: ImageRecord) -> str:
         """Give the link of an image, as it is good now."""
@@ -103,6 +172,11 @@ class Library:
 def may_see(record: ImageRecord, viewer: User) -> bool:
     """Apply the visibility rule: private for owner and admins, team and public for everyone who is signed in."""
     return viewer.is_admin or record.owner_id == viewer.id or record.visibility != "private"
+
+
+def may_change(record: ImageRecord, viewer: User) -> bool:
+    """Apply the rule for changes: an image is its owner's and the admins'; viewers only look."""
+    return viewer.is_admin or (record.owner_id == viewer.id and viewer.role != "viewer")
 
 
 def _not_found(what: str) -> NotFound:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from pixie_proxy.index import Row, Tx
 from pixie_proxy.records import VISIBILITIES, ImageRecord, Kind, Page, StoredImage, User, Visibility, id_floor
@@ -12,7 +12,7 @@ from pixie_proxy.records import VISIBILITIES, ImageRecord, Kind, Page, StoredIma
 _SELECT = (
     "SELECT i.id, i.request_id, i.position, i.owner_id, u.name AS owner_name, i.ref, i.mime, i.size_bytes,"
     " i.width, i.height, i.sha256, i.revised_prompt, i.visibility, i.link_epoch, i.created_us, i.deleted_us,"
-    " i.kind, i.model, r.prompt, r.params, r.cost_micros, i.siblings"
+    " i.expires_us, i.kind, i.model, r.prompt, r.params, r.cost_micros, i.siblings"
     " FROM images i JOIN users u ON u.id = i.owner_id JOIN requests r ON r.id = i.request_id"
 )
 _OWN = "i.owner_id = :viewer"
@@ -21,6 +21,15 @@ _SEEN: dict[Visibility, str] = {
     "team": "i.visibility = 'team'",
     "public": "i.visibility = 'public'",
 }
+_OVERDUE = " WHERE deleted_us IS NOT NULL AND deleted_us < :before"
+
+
+class PurgedImage(NamedTuple):
+    """An image whose row is gone; its file is still in its request's folder."""
+
+    id: str
+    request_id: str
+    file: str
 
 
 def insert(
@@ -119,6 +128,30 @@ def restore(tx: Tx, image_id: str) -> bool:
         tx.run("UPDATE images SET deleted_us = NULL WHERE id = :id AND deleted_us IS NOT NULL", id=image_id)
         > 0
     )
+
+
+def count(tx: Tx) -> int:
+    """Count all images, those in the trash too."""
+    row = tx.one("SELECT count(*) AS images FROM images")
+    return 0 if row is None else row["images"]
+
+
+def count_overdue(tx: Tx, before_us: int) -> int:
+    """Count the images that were put into the trash before a time."""
+    row = tx.one("SELECT count(*) AS images FROM images" + _OVERDUE, before=before_us)
+    return 0 if row is None else row["images"]
+
+
+def purge(tx: Tx, before_us: int, most: int) -> list[PurgedImage]:
+    """Remove some images that were put into the trash before a time, oldest first; their files are the caller's."""
+    rows = tx.all(
+        "SELECT id, request_id, ref FROM images" + _OVERDUE + " ORDER BY id LIMIT :most",
+        before=before_us,
+        most=most,
+    )
+    for row in rows:
+        tx.run("DELETE FROM images WHERE id = :id", id=row["id"])
+    return [PurgedImage(row["id"], row["request_id"], row["ref"].rsplit("/", 1)[-1]) for row in rows]
 
 
 def page(
@@ -233,6 +266,7 @@ def _image(row: Row) -> ImageRecord:
         link_epoch=row["link_epoch"],
         created_us=row["created_us"],
         deleted_us=row["deleted_us"],
+        expires_us=row["expires_us"],
         kind=row["kind"],
         model=row["model"],
         prompt=row["prompt"],

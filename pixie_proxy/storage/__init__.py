@@ -1,7 +1,8 @@
 """Storage: where images live for good. Here is the contract; `local` and `memory` keep it.
 
 A *ref* is an address such as `images/2026/11/21/req_…/0.png`, the same in every backend. A request's files come in one
-folder, taken over whole; afterwards they never change. `tests/storage/test_contract.py` is the specification.
+folder, taken over whole; afterwards they never change. Only a `state.json` may come to lie beside them and be replaced.
+`tests/storage/test_contract.py` is the specification.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ PIECE_BYTES = 256 * 1024
 """Largest piece that `read` yields."""
 
 MANIFEST = "request.json"
+STATE = "state.json"
 SENTINEL = ".pixie"
 
 
@@ -35,7 +37,7 @@ def _day_ref(day: date) -> str:
 
 
 class Storage(Protocol):
-    """Folders of immutable files under flat refs. Raises `StorageUnavailable` when it can't."""
+    """Folders of files under flat refs. Raises `StorageUnavailable` when it can't."""
 
     async def adopt(self, folder: str, ref: str) -> None:
         """Take over a sealed spool folder as `ref`: durable on return, all or nothing, and the folder is gone.

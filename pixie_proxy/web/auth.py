@@ -26,7 +26,7 @@ def guarded(handler: Handler, access: Access) -> Handler:
             message = "This is for admins."
             raise PermissionDenied(message)
         if access == "maker" and user.role == "viewer":
-            message = "Your role is viewer, which may look at images but not make any. Ask the admin."
+            message = "Your role is viewer: you may look at images, not make or change any. Ask the admin."
             raise PermissionDenied(message)
         return await handler(request)
 

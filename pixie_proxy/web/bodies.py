@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
+import orjson
 from aiohttp import BodyPartReader, web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from pixie_proxy.config import UploadSettings
 from pixie_proxy.disk import write_all
-from pixie_proxy.errors import InvalidBody, RequestTooLarge, StorageUnavailable, UnsupportedMediaType
+from pixie_proxy.errors import (
+    InvalidBody,
+    InvalidValue,
+    RequestTooLarge,
+    StorageUnavailable,
+    UnsupportedMediaType,
+)
 from pixie_proxy.media import SNIFF_BYTES, sniff
 from pixie_proxy.upstream import FilePart, TextPart
 
@@ -27,6 +34,7 @@ _WRITE_BYTES = 256 * 1024
 """How much of a file waits in memory: a hop to a thread costs as much as writing this."""
 
 _MAX_PARTS = 64
+_MAX_OBJECT_BYTES = 64 * 1024
 _MAX_TEXTS_BYTES = 1024 * 1024
 _PATHLIKE = re.compile(r"[/\\]")
 
@@ -42,6 +50,31 @@ async def read_json(request: web.Request, limits: UploadSettings) -> bytes:
         if len(body) > most:
             raise _too_large(f"The JSON body is larger than {limits.max_json_mb} MB.")
     return bytes(body)
+
+
+async def read_object(request: web.Request, known: Collection[str]) -> dict[str, Any]:
+    """Read a small JSON object whose fields are all known. Raises InvalidValue, which names the one that is not."""
+    if request.content_type != "application/json":
+        message = f"Send this as application/json, not {request.content_type}."
+        raise UnsupportedMediaType(message)
+    body = bytearray()
+    async for chunk in request.content.iter_any():
+        body += chunk
+        if len(body) > _MAX_OBJECT_BYTES:
+            message = f"The body is larger than {_MAX_OBJECT_BYTES} bytes."
+            raise RequestTooLarge(message)
+    try:
+        said = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        said = None
+    if not isinstance(said, dict):
+        message = "The body must be a JSON object."
+        raise InvalidBody(message)
+    for name in said:
+        if name not in known:
+            message = f"Unknown field: {name[:64]!r}. Known here: {', '.join(sorted(known))}."
+            raise InvalidValue(message, param=name[:64])
+    return said
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from pixie_proxy.config import Settings
     from pixie_proxy.gallery.library import Library
     from pixie_proxy.gallery.sharing import LinkSigner
+    from pixie_proxy.gallery.thumbnails import Thumbnails
     from pixie_proxy.generation import Generation
     from pixie_proxy.index import Index
     from pixie_proxy.pricing import Prices
@@ -31,6 +32,7 @@ class Context:
     generation: Generation
     library: Library
     links: LinkSigner
+    thumbnails: Thumbnails
     catalog: Catalog
     prices: Prices
     spool: Spool

@@ -10,13 +10,13 @@ from pixie_proxy.records import ImageRecord
 from pixie_proxy.web.context import USER, context_of
 from pixie_proxy.web.edge import begin_stream
 
-_INERT = {
+INERT = {
     "X-Content-Type-Options": "nosniff",
     "Content-Security-Policy": "default-src 'none'; sandbox",
     "Cross-Origin-Resource-Policy": "cross-origin",
     "Referrer-Policy": "no-referrer",
-    "Accept-Ranges": "bytes",
 }
+"""Bytes that others made: whatever they hold, no browser runs it."""
 
 
 async def content(request: web.Request) -> web.StreamResponse:
@@ -33,8 +33,8 @@ async def linked(request: web.Request) -> web.StreamResponse:
 
 async def _serve(request: web.Request, record: ImageRecord, extra: dict[str, str]) -> web.StreamResponse:
     etag = f'"{record.sha256}"'
-    headers = {**_INERT, "Cache-Control": "private, no-cache", "ETag": etag, **extra}
-    if _matches(request.headers.get("If-None-Match"), etag):
+    headers = {**INERT, "Cache-Control": "private, no-cache", "ETag": etag, "Accept-Ranges": "bytes", **extra}
+    if matches(request.headers.get("If-None-Match"), etag):
         return web.Response(status=304, headers=headers)
     size = record.size_bytes
     status, start, stop = 200, 0, size
@@ -63,7 +63,7 @@ async def _serve(request: web.Request, record: ImageRecord, extra: dict[str, str
     return response
 
 
-def _matches(header: str | None, etag: str) -> bool:
+def matches(header: str | None, etag: str) -> bool:
     """Compare as If-None-Match does: weakly, any of a list, or `*`."""
     if header is None:
         return False

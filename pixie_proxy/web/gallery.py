@@ -1,4 +1,4 @@
-"""The list of images, as JSON."""
+"""The list of images and the changes to them, as JSON."""
 
 from __future__ import annotations
 
@@ -7,19 +7,21 @@ from typing import Literal
 import orjson
 from aiohttp import web
 
-from pixie_proxy.errors import InvalidValue
+from pixie_proxy.errors import InvalidValue, MissingParameter
 from pixie_proxy.index import Tx, accounts, images
-from pixie_proxy.records import ImageRecord, Page, User
-from pixie_proxy.web import queries
+from pixie_proxy.records import KINDS, VISIBILITIES, ImageRecord, Page, User
+from pixie_proxy.web import bodies, queries
 from pixie_proxy.web.context import USER, Context, context_of
-from pixie_proxy.web.wire import image_json, list_json, user_json
+from pixie_proxy.web.wire import deleted_json, image_json, list_json, user_json
 
 _ORDERS: tuple[Literal["asc", "desc"], ...] = ("asc", "desc")
-_NAMES = frozenset({"owner", "model", "since", "until", "limit", "after", "before", "order"})
+_BOOLEANS = ("true", "false")
+_PAGE_NAMES = frozenset({"limit", "after", "before", "order"})
+_NAMES = _PAGE_NAMES | {"owner", "model", "kind", "visibility", "deleted", "since", "until"}
 
 
 async def list_images(request: web.Request) -> web.Response:
-    """List what the caller may see, newest first."""
+    """List what the caller may see, newest first; or, with `deleted`, what is theirs in the trash."""
     context, viewer = context_of(request), request[USER]
     queries.check_names(request, _NAMES)
     after, before = queries.image_cursor(request, "after"), queries.image_cursor(request, "before")
@@ -29,6 +31,11 @@ async def list_images(request: web.Request) -> web.Response:
     owner = queries.text(request, "owner")
     since_us, until_us = queries.time_us(request, "since"), queries.time_us(request, "until")
     model = queries.text(request, "model")
+    kind, visibility = (
+        queries.choice(request, "kind", KINDS),
+        queries.choice(request, "visibility", VISIBILITIES),
+    )
+    deleted = queries.choice(request, "deleted", _BOOLEANS) == "true"
     order = queries.choice(request, "order", _ORDERS)
     limit = queries.limit(request)
 
@@ -44,6 +51,9 @@ async def list_images(request: web.Request) -> web.Response:
             viewer,
             owner_id=owner_id,
             model=model,
+            kind=kind,
+            visibility=visibility,
+            deleted=deleted,
             since_us=since_us,
             until_us=until_us,
             after=after,
@@ -60,6 +70,41 @@ async def get_image(request: web.Request) -> web.Response:
     """Describe one image."""
     context, viewer = context_of(request), request[USER]
     record = await context.library.get(request.match_info["id"], viewer)
+    return json_response(_image(context, record, viewer))
+
+
+async def change_image(request: web.Request) -> web.Response:
+    """Change who may see an image, or end its links."""
+    context, viewer = context_of(request), request[USER]
+    said = await bodies.read_object(request, {"visibility", "revoke_url"})
+    if not said:
+        message = "Give 'visibility' or 'revoke_url'."
+        raise MissingParameter(message, param="visibility")
+    visibility, revokes_url = said.get("visibility"), said.get("revoke_url", False)
+    if "visibility" in said and visibility not in VISIBILITIES:
+        message = f"'visibility' must be one of {', '.join(VISIBILITIES)}."
+        raise InvalidValue(message, param="visibility")
+    if not isinstance(revokes_url, bool):
+        message = "'revoke_url' must be true or false."
+        raise InvalidValue(message, param="revoke_url")
+    record = await context.library.get(request.match_info["id"], viewer)
+    record = await context.library.change(record, viewer, visibility=visibility, revokes_url=revokes_url)
+    return json_response(_image(context, record, viewer))
+
+
+async def delete_image(request: web.Request) -> web.Response:
+    """Put an image into the trash. Once more is no error: a client may not have heard the first answer."""
+    context, viewer = context_of(request), request[USER]
+    record = await context.library.find(request.match_info["id"], viewer)
+    await context.library.delete(record, viewer)
+    return json_response(deleted_json(record.id))
+
+
+async def restore_image(request: web.Request) -> web.Response:
+    """Take an image out of the trash; one that is not in there stays as it is."""
+    context, viewer = context_of(request), request[USER]
+    record = await context.library.find(request.match_info["id"], viewer)
+    record = await context.library.restore(record, viewer)
     return json_response(_image(context, record, viewer))
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from pixie_proxy.web import files, gallery, images, models, ops
+from pixie_proxy.web import files, gallery, images, models, ops, thumbnails
 from pixie_proxy.web.auth import Access, guarded
 
 
@@ -30,7 +30,11 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/me", gallery.me, "user"),
     Route("GET", "/v1/images", gallery.list_images, "user"),
     Route("GET", "/v1/images/{id}", gallery.get_image, "user"),
+    Route("POST", "/v1/images/{id}", gallery.change_image, "maker"),
+    Route("DELETE", "/v1/images/{id}", gallery.delete_image, "maker"),
     Route("GET", "/v1/images/{id}/content", files.content, "user"),
+    Route("GET", "/v1/images/{id}/thumbnail", thumbnails.thumbnail, "user"),
+    Route("POST", "/v1/images/{id}/restore", gallery.restore_image, "maker"),
     Route("GET", "/i/{name}", files.linked, "open"),
     Route("GET", "/healthz", ops.healthz, "open"),
     Route("GET", "/readyz", ops.readyz, "open"),

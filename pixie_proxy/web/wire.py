@@ -11,8 +11,12 @@ _SHOWN_PARAMS = ("size", "quality", "background")
 
 
 def image_json(record: ImageRecord, viewer: User, url: str, base_path: str = "/v1/images") -> dict[str, Any]:
-    """Write an image. `url` works for whoever holds it, so only owner and admins are given it."""
+    """Write an image. `url` works for whoever holds it, so only owner and admins are given it.
+
+    What lies in the trash has no addresses until it is restored.
+    """
     is_own = viewer.is_admin or record.owner_id == viewer.id
+    is_there = record.deleted_us is None
     path = f"{base_path}/{record.id}"
     size = f"{record.width}x{record.height}" if record.width and record.height else record.params.get("size")
     return {
@@ -35,12 +39,18 @@ def image_json(record: ImageRecord, viewer: User, url: str, base_path: str = "/v
         "bytes": record.size_bytes,
         "sha256": record.sha256,
         "visibility": record.visibility,
-        "url": url if is_own else None,
-        "content_url": f"{path}/content",
-        "thumbnail_url": None,
+        "url": url if is_own and is_there else None,
+        "content_url": f"{path}/content" if is_there else None,
+        "thumbnail_url": f"{path}/thumbnail" if is_there else None,
         "parents": [],
         "cost_usd": usd(share(record.cost_micros, record.siblings, record.position)),
+        "deleted_at": None if record.deleted_us is None else record.deleted_us // 1_000_000,
     }
+
+
+def deleted_json(image_id: str) -> dict[str, Any]:
+    """Confirm a deletion as OpenAI does."""
+    return {"id": image_id, "object": "image", "deleted": True}
 
 
 def list_json(page: Page[Any], items: Iterable[dict[str, Any]]) -> dict[str, Any]:

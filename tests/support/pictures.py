@@ -75,6 +75,13 @@ def svg(width: int = 8, height: int = 8, *, size_bytes: int | None = None, seed:
     return data[:-6] + b"<!--" + b"." * _room(size_bytes, len(data) + 7) + b"-->" + data[-6:]
 
 
+def png_of(width: int, height: int, *chunks: tuple[bytes, bytes], pixels: bytes = b"") -> bytes:
+    """A PNG that says what it likes: its size, further chunks, and pixel data already compressed."""
+    head = b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
+    more = b"".join(_chunk(name, data) for name, data in chunks)
+    return head + more + _chunk(b"IDAT", pixels or zlib.compress(b"")) + _chunk(b"IEND", b"")
+
+
 def _chunk(name: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))
 
