@@ -66,7 +66,10 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     )
     catalog = Catalog(settings.models, frozenset(prices.models()))
     writers = WorkerThreads(WRITER_THREADS, "durable")
-    tasks = TaskKeeper()
+    tasks, background = (
+        TaskKeeper(),
+        TaskKeeper(),
+    )  # calls, which a drain waits for, and what runs until the end
     async with _closing(writers, tasks):
         storage = backends.open_storage(settings, writers)
         upstream = backends.open_upstream(settings)
@@ -99,6 +102,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
                 tasks=tasks,
                 threads=writers,
             )
+            background.spawn(directory.watch(), "directory")
             tasks.spawn(recover(spool, index, storage, finisher), "recovery")
             yield Context(
                 settings=settings,
@@ -113,6 +117,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             if left := len(tasks):
                 log.error("stopping with calls still running", extra={"calls": left})
         finally:
+            await background.close()
             await tasks.close()
             await upstream.close()
             await storage.close()

@@ -62,7 +62,9 @@ class Pump:
         self._feed.is_between_events = isinstance(self._capture, SseCapture)
         try:
             async for chunk in chunks:
-                self._feed.is_between_events = False  # an event's head goes out long before its end is durable
+                self._feed.is_between_events = (
+                    False  # an event's head goes out long before its end is durable
+                )
                 await self._take(self._capture.feed(chunk))
                 self._after_chunk()
                 await self._relieve()

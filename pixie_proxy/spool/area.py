@@ -75,7 +75,9 @@ class Spool:
         if now - self._free_read_at > _FREE_MAX_AGE_S:
             self._free_bytes, self._free_read_at = _free_bytes(self.root), now
         if self._free_bytes < ROOM_FLOOR_BYTES + ROOM_PER_IMAGE_BYTES * (self._images_under_way + images):
-            message = "The proxy's disk is full. Nothing was sent upstream; try again when the admin has made room."
+            message = (
+                "The proxy's disk is full. Nothing was sent upstream; try again when the admin has made room."
+            )
             raise StorageFull(message, headers={"retry-after": "30"})
 
     def take_room(self, images: int) -> None:
@@ -101,7 +103,11 @@ class Spool:
         folders: list[Path] = []
         try:
             for folder in sorted(self.root.iterdir()):
-                if folder.name in {UPLOADS, self.process} or folder.name.startswith(".") or not folder.is_dir():
+                if (
+                    folder.name in {UPLOADS, self.process}
+                    or folder.name.startswith(".")
+                    or not folder.is_dir()
+                ):
                     continue
                 try:
                     locks.append(_take_lock(folder / LOCK))

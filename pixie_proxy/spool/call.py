@@ -49,7 +49,9 @@ class _Part:
 class SpooledCall:
     """A call's folder. Images are known by their slot (the number of their base64 in the answer)."""
 
-    def __init__(self, parent: str, name: str, header: bytes, writers: WorkerThreads, sync: SharedSync) -> None:
+    def __init__(
+        self, parent: str, name: str, header: bytes, writers: WorkerThreads, sync: SharedSync
+    ) -> None:
         """Plan the folder `parent/name`; nothing touches the disk before the first flush."""
         self._parent = parent
         self.folder = f"{parent}/{name}"
@@ -138,7 +140,9 @@ class SpooledCall:
     def _write(self, slot: int, part: _Part) -> int:
         """Write what waits of an image, and return its descriptor."""
         if part.descriptor is None:
-            part.descriptor = os.open(self._part(slot), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            part.descriptor = os.open(
+                self._part(slot), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600
+            )
         for data in part.waiting:
             write_all(part.descriptor, data)
             part.digest.update(data)

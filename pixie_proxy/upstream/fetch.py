@@ -103,7 +103,9 @@ def is_public(address: str) -> bool:
             inner = ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)
         if inner is not None:
             return is_public(str(inner))
-        if ip not in _GLOBAL_UNICAST:  # is_global knows the reserved rest only by exceptions, fewer in older Pythons
+        if (
+            ip not in _GLOBAL_UNICAST
+        ):  # is_global knows the reserved rest only by exceptions, fewer in older Pythons
             return False
     return ip.is_global and not ip.is_multicast
 
