@@ -99,6 +99,7 @@ def _measure(plan: Plan, names: list[str], folder: Path, console: Console) -> Ru
     """Take one measurement after the other; one that fails doesn't end the others."""
     started = time.monotonic()
     date = datetime.now(UTC).isoformat(timespec="seconds")
+    commit, dirty = machine.commit()
     rng = random.Random(SEED)
     sizes = {"27kb": (26_600, 1), "2mb": (2_000_000, 1), "8mb": (2_000_000, 4), "32mb": (8_000_000, 4)}
     answers = {name: answer(b64_bytes, images, rng) for name, (b64_bytes, images) in sizes.items()}
@@ -135,10 +136,12 @@ def _measure(plan: Plan, names: list[str], folder: Path, console: Console) -> Ru
         figures.extend(_lag(bench))
         for name, seen in unrest.items():
             if seen["others_percent"] > machine.QUIET_PERCENT:
+                percent = f"{seen['others_percent']:.0f} %"
                 bench.notes.append(
-                    f"{name}: other work took {seen['others_percent']:.0f} % of the cores meanwhile."
+                    f"{name}: other work, or the kernel's own, took {percent} of the cores meanwhile."
                 )
-    commit, dirty = machine.commit()
+        if machine.commit() != (commit, dirty):
+            bench.notes.append("The work tree changed during the run: the figures are not of one version.")
     return Run(
         date=date,
         commit=commit,

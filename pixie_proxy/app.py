@@ -6,8 +6,9 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from typing import Any
 
 from aiohttp import web
 
@@ -31,6 +32,7 @@ from pixie_proxy.spool.recovery import recover
 from pixie_proxy.storage import SENTINEL, ObjectMissing, Storage
 from pixie_proxy.tasks import TaskKeeper
 from pixie_proxy.threads import WorkerThreads
+from pixie_proxy.upstream import Upstream
 from pixie_proxy.upstream.catalog import Catalog
 from pixie_proxy.upstream.fetch import ImageFetcher
 from pixie_proxy.web.context import CONTEXT, Context
@@ -60,6 +62,7 @@ def create_app(settings: Settings) -> web.Application:
 @asynccontextmanager
 async def open_context(settings: Settings) -> AsyncIterator[Context]:
     """Open everything that handlers work with. Raises ConfigError with the remedy."""
+    _warn_of_idle_settings(settings)
     backends.prepare_data_dir(settings)
     prices = load_prices(
         {name: price.model_dump(exclude_none=True) for name, price in settings.models.prices.items()}
@@ -72,13 +75,13 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     )  # calls, which a drain waits for, and what runs until the end
     async with _closing(writers, tasks):
         storage = backends.open_storage(settings, writers)
-        upstream = backends.open_upstream(settings)
         spool = Spool(settings.server.data_dir / "spool", writers)
-        index = await backends.open_index(settings)
+        upstream = backends.open_upstream(settings)
+        index = await _or_close(upstream, backends.open_index(settings))
         try:
             await _claim_storage(index, storage)
             spool.open()
-            links = LinkSigner(await _link_secret(index), settings.link_base)
+            links = LinkSigner(await _link_secret(index), settings.link_base(settings.server.port))
             directory = await _open_directory(settings, index)
             finisher = Finisher(index, storage)
             billing = Billing(prices)
@@ -110,6 +113,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
                 directory=directory,
                 generation=generation,
                 library=Library(index, storage, spool, links),
+                links=links,
                 catalog=catalog,
                 prices=prices,
                 spool=spool,
@@ -132,6 +136,29 @@ async def _closing(writers: WorkerThreads, tasks: TaskKeeper) -> AsyncIterator[N
     finally:
         await tasks.close()
         await asyncio.to_thread(writers.close)
+
+
+def _warn_of_idle_settings(settings: Settings) -> None:
+    """Say which settings have no effect yet: a budget that is silently ignored is worse than none."""
+    users = [user.limits for user in settings.users if user.limits]
+    if any(limits.usd_per_day is not None or limits.usd_per_month is not None for limits in [settings.limits, *users]):
+        log.warning("limits.usd_per_day and limits.usd_per_month have no effect in this version: nobody has a budget")
+    if settings.gallery.allow_public or settings.gallery.retention_days is not None:
+        log.warning("gallery.allow_public and gallery.retention_days have no effect in this version")
+    if settings.server.trusted_proxies:
+        log.warning("server.trusted_proxies has no effect in this version: no X-Forwarded-For is believed")
+    host = settings.server.host
+    if settings.server.public_url is None and host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
+        log.warning("links will start with http://%s: set server.public_url to where people reach us", host)
+
+
+async def _or_close(upstream: Upstream, opening: Coroutine[Any, Any, Index]) -> Index:
+    """Open the index; a start that fails here leaves no connection pool behind."""
+    try:
+        return await opening
+    except BaseException:
+        await upstream.close()
+        raise
 
 
 async def _has_open_calls(index: Index, spool: Spool) -> bool:

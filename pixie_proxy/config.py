@@ -258,11 +258,10 @@ class Settings(Section):
         """The root of local storage."""
         return self.storage.path or self.server.data_dir / "storage"
 
-    @property
-    def link_base(self) -> str:
-        """What links start with; never taken from a request, whose Host anyone can write."""
+    def link_base(self, port: int) -> str:
+        """Give what links start with, where we listen on `port`; never a request's Host, which anyone can write."""
         host = self.server.host if ":" not in self.server.host else f"[{self.server.host}]"
-        return self.server.public_url or f"http://{host}:{self.server.port}"
+        return self.server.public_url or f"http://{host}:{port}"
 
 
 def load_settings(

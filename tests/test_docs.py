@@ -10,7 +10,6 @@ import fcntl
 import json
 import os
 import re
-import shutil
 import socket
 import subprocess
 import sys
@@ -234,10 +233,8 @@ def test_the_examples_of_a_page_run(page: Path, demo: Demo, tmp_path: Path) -> N
 
 def test_the_node_examples_run(demo: Demo, tmp_path: Path) -> None:
     """The official Node SDK, as the README shows it."""
-    for program in ("node", "npm"):
-        if shutil.which(program) is None:
-            # Not in .ci/run either: Debian's npm brings hundreds of packages.
-            pytest.skip(f"{program} is not installed")
+    require("node")
+    require("npm")
     modules, node = _node_modules()
     (tmp_path / "node_modules").symlink_to(modules)
     for block in _blocks("js"):

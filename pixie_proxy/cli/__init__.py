@@ -49,13 +49,13 @@ class _LazyGroup(click.Group):
 )
 @click.version_option(__version__, prog_name="pixie")
 def pixie() -> None:
-    r"""Run a self-hosted proxy for the OpenAI Images API that keeps every image.
+    """Run a self-hosted proxy for the OpenAI Images API that keeps every image.
 
     \b
     Try it without a key:   pixie demo
     Serve for a team:       OPENAI_API_KEY=sk-… pixie serve
     Then point any OpenAI SDK at http://127.0.0.1:8080/v1
-    """
+    """  # noqa: D301 - click takes \b for «keep these lines»
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -64,9 +64,12 @@ def main(arguments: list[str] | None = None) -> None:
         code = pixie.main(args=arguments, prog_name="pixie", standalone_mode=False)
     except click.exceptions.Abort:
         sys.exit(130)
-    except click.ClickException as exc:
+    except click.UsageError as exc:
         exc.show()
-        sys.exit(exc.exit_code)
+        sys.exit(2)
+    except click.ClickException as exc:
+        _tell(exc.format_message())
+        sys.exit(1)
     except ConfigError as exc:
         _tell(*exc.problems)
         sys.exit(2)

@@ -44,10 +44,10 @@ async def serve(
             await site.start()
         except OSError as exc:
             where = f"{settings.server.host}:{settings.server.port}"
-            raise ConfigError(
-                f"server.port: can't listen on {where} ({exc.strerror}); choose another --port"
-            ) from None
+            reason = (exc.strerror or str(exc)).rpartition(": ")[2]  # asyncio puts the address in front
+            raise ConfigError(f"server.port: can't listen on {where} ({reason}); choose another --port") from None
         host, port = runner.addresses[0][:2]
+        app[CONTEXT].links.base_url = settings.link_base(port)
         ready(f"http://{_shown(host)}:{port}")
         await stop.wait()
         log.warning("draining: running calls end, new ones are refused")
@@ -56,6 +56,7 @@ async def serve(
         await asyncio.wait({drained, hurried}, return_when=asyncio.FIRST_COMPLETED)
         for task in (drained, hurried):
             task.cancel()
+        await app[CONTEXT].generation.abandon()
     finally:
         await runner.cleanup()
 

@@ -11,6 +11,7 @@ import aiofiles
 from pixie_proxy.errors import NotFound, StorageUnavailable
 from pixie_proxy.gallery.sharing import LinkSigner, parse_link
 from pixie_proxy.index import Index, images
+from pixie_proxy.media import EXTENSIONS
 from pixie_proxy.records import ImageRecord, User, is_id
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.storage import PIECE_BYTES, ObjectMissing, Storage
@@ -47,7 +48,8 @@ class Library:
         record = await self._find(parsed[0]) if parsed else None
         if parsed is None or record is None or record.deleted_us is not None:
             raise _not_found("This link")
-        if not self._links.is_valid(record.id, parsed[1], record.link_epoch):
+        is_valid = self._links.is_valid(record.id, parsed[1], record.link_epoch)
+        if not is_valid or not name.endswith(f".{EXTENSIONS[record.mime]}"):
             raise _not_found("This link")
         return record
 
@@ -60,24 +62,27 @@ class Library:
                 return OpenImage(record=record, spooled=path)
             size_bytes = await self._size(record.ref)  # it may have moved between the two looks
         if size_bytes is None:
-            message = "The image's bytes are missing in storage. Tell the admin to run `pixie verify`."
+            message = "The image's bytes are missing in storage. Please tell the admin."
             raise StorageUnavailable(message)
         if size_bytes != record.size_bytes:
-            message = "The image in storage is damaged. Tell the admin to run `pixie verify`."
+            message = "The image in storage is damaged. Please tell the admin."
             raise StorageUnavailable(message)
         return OpenImage(record=record, spooled=None)
 
     async def read(self, image: OpenImage, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield the bytes of `[start, stop)`."""
-        if image.spooled is None:
-            async for piece in self._storage.read(image.record.ref, start, stop):
-                yield piece
-            return
-        async with aiofiles.open(image.spooled, "rb") as file:
-            await file.seek(start)
-            while start < stop and (piece := await file.read(min(PIECE_BYTES, stop - start))):
-                start += len(piece)
-                yield piece
+        if image.spooled is not None:
+            try:
+                async with aiofiles.open(image.spooled, "rb") as file:
+                    await file.seek(start)
+                    while start < stop and (piece := await file.read(min(PIECE_BYTES, stop - start))):
+                        start += len(piece)
+                        yield piece
+                return
+            except FileNotFoundError:  # storage took it over after `open`
+                pass
+        async for piece in self._storage.read(image.record.ref, start, stop):
+            yield piece
 
     def url(self, record: ImageRecord) -> str:
         """Give the link of an image, as it is good now."""

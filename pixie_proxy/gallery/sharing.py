@@ -20,11 +20,11 @@ class LinkSigner:
     def __init__(self, secret: bytes, base_url: str) -> None:
         """Sign with `secret`; links start with `base_url`."""
         self._secret = secret
-        self._base_url = base_url
+        self.base_url = base_url
 
     def url(self, image_id: str, mime: str, epoch: int = 0) -> str:
         """Give the link of an image."""
-        return f"{self._base_url}/i/{image_id}-{self._signature(image_id, epoch)}.{EXTENSIONS[mime]}"
+        return f"{self.base_url}/i/{image_id}-{self._signature(image_id, epoch)}.{EXTENSIONS[mime]}"
 
     def is_valid(self, image_id: str, signature: str, epoch: int) -> bool:
         """Check a signature in constant time."""

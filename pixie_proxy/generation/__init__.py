@@ -25,6 +25,7 @@ from pixie_proxy.index import Index
 from pixie_proxy.records import CallRecord, User
 from pixie_proxy.relay.feed import Feed
 from pixie_proxy.relay.pump import ImageIds
+from pixie_proxy.relay.refusal import outcome_unknown
 from pixie_proxy.relay.request import ImageRequest
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.tasks import TaskKeeper
@@ -66,6 +67,10 @@ class Generation:
         """Take no new calls and wait for those that run; return how many still do after `timeout_s`."""
         self.is_draining = True
         return await self._tasks.drain(timeout_s)
+
+    async def abandon(self) -> None:
+        """End the calls that still run: their clients hear so at once, and the next start settles them."""
+        await self._tasks.close()
 
     def refuse_early(self) -> None:
         """Refuse what can be refused before a body is read. Raises ShuttingDown, StorageFull."""
@@ -145,6 +150,9 @@ class Generation:
         """Run a call to its end, whatever its client does."""
         try:
             await self._relaying.relay(job)
+        except asyncio.CancelledError:
+            job.fail(outcome_unknown(job.call.id))  # the next start finds what came of it
+            raise
         except Exception:
             log.exception("a call failed", extra={"request_id": job.call.id})
             await self._keeping.settle(job, self._billing.unknown(job, "internal error"))

@@ -144,7 +144,7 @@ class JsonCapture(Capture):
             raise AnswerBroken("bytes behind the end of the document")
         self._is_closed = True
         try:
-            self.fields = load_json(self._skeleton.document() + b"}")
+            self.fields = load_json(self._skeleton.document() + self._text[:1])
             data = self.fields.get("data")
             items = data if isinstance(data, list) else []
             self.slot_of_item = [self._lift(item) for item in items]

@@ -7,6 +7,7 @@ must not fill our memory. What it can't take yet waits in a file.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections import deque
 from collections.abc import Callable
@@ -15,6 +16,8 @@ from tempfile import TemporaryFile
 from typing import BinaryIO
 
 from pixie_proxy.threads import WorkerThreads
+
+log = logging.getLogger(__name__)
 
 READY_BYTES = 64 * 1024
 """An answer up to this size is handed over in one piece, with its length."""
@@ -87,12 +90,17 @@ class Feed:
         return self._late_bytes >= _PIECE_BYTES
 
     async def spill(self) -> None:
-        """Move what the client can't take yet to disk."""
+        """Move what the client can't take yet to disk. A disk that fails breaks this client's answer, not the call."""
         late, self._late = b"".join(self._late), []
         self._late_bytes = 0
         self._is_spilling = True
         try:
             await self._hop(self._append, late)
+        except OSError as exc:
+            log.error("the disk can't hold what a slow client has still to read", exc_info=exc)
+            self.abandon()
+            self.abort()
+            return
         finally:
             self._is_spilling = False
             if self._is_discarded:

@@ -36,11 +36,15 @@ class OpenAIResponse:
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in response.headers.items()}
 
     async def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes."""
+        """Yield the body as it comes, all of it that came before a cut."""
+        content = self._response.content
         try:
-            async for chunk in self._response.content.iter_any():
+            async for chunk in content.iter_any():
                 yield chunk
         except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+            # aiohttp raises as soon as it knows of the cut, and would drop what was not read by then: paid images.
+            while rest := content._read_nowait(-1):  # noqa: SLF001
+                yield rest
             raise UpstreamCut(type(exc).__name__) from exc
 
 

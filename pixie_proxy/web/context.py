@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pixie_proxy.accounts.directory import Directory
     from pixie_proxy.config import Settings
     from pixie_proxy.gallery.library import Library
+    from pixie_proxy.gallery.sharing import LinkSigner
     from pixie_proxy.generation import Generation
     from pixie_proxy.index import Index
     from pixie_proxy.pricing import Prices
@@ -29,6 +30,7 @@ class Context:
     directory: Directory
     generation: Generation
     library: Library
+    links: LinkSigner
     catalog: Catalog
     prices: Prices
     spool: Spool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -146,4 +145,3 @@ def test_folders_are_durable_before_the_first_call(
     monkeypatch.setattr(area, "fsync_directory", lambda path: synced.append(Path(path)))
     open_spool()
     assert synced == [tmp_path / "spool", tmp_path]
-    assert os.path.samefile(synced[1], tmp_path)

@@ -175,7 +175,7 @@ async def test_a_seal_has_fsynced_everything(
 
     def noting_fsync(descriptor: int) -> None:
         fsync(descriptor)
-        seen.append(os.path.relpath(os.readlink(f"/proc/self/fd/{descriptor}"), Path(call.folder).parent))
+        seen.append(os.path.relpath(Path(f"/proc/self/fd/{descriptor}").readlink(), Path(call.folder).parent))
 
     def noting_rename(source: str, target: str) -> None:
         rename(source, target)

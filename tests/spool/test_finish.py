@@ -21,6 +21,7 @@ from pixie_proxy.storage import folder_ref
 from pixie_proxy.storage.local import LocalStorage
 from tests.support.calls import ANN, a_call, a_manifest, admit, an_end
 from tests.support.pictures import png
+from tests.support.waiting import eventually
 
 IMAGE = StoredImage(
     id=new_id("img"),
@@ -60,8 +61,7 @@ async def test_a_locked_index_is_waited_for(
     holder = sqlite3.connect(tmp_path / "pixie.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     keeping = asyncio.ensure_future(Finisher(index, storage).keep(manifest, sealed(spool, manifest)))
-    while not [record for record in caplog.records if record.__dict__.get("waits_for") == "index"]:
-        await asyncio.sleep(0.01)
+    await eventually(lambda: "index" in [record.__dict__.get("waits_for") for record in caplog.records])
     assert await storage.size(f"{folder_ref(manifest.call.id)}/0.png") == len(png())
     assert not keeping.done()
     holder.close()

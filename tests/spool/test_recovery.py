@@ -19,6 +19,7 @@ from pixie_proxy.storage.local import LocalStorage
 from tests.spool.conftest import OpenSpool, die
 from tests.support.calls import ANN, a_call, a_manifest, admit
 from tests.support.pictures import png
+from tests.support.waiting import eventually
 
 
 class Aftermath:
@@ -235,8 +236,11 @@ async def test_recovery_waits_for_a_storage_that_is_away(aftermath: Aftermath) -
     folder = aftermath.leave(call, 0, request_json=a_manifest(call, (told(0),)).to_json())
     (aftermath.root / "images").write_text("in the way")
     recovering = asyncio.ensure_future(aftermath.recover())
-    while (await aftermath.row(call)).state != "done":
-        await asyncio.sleep(0.01)
+
+    async def is_recorded() -> bool:
+        return (await aftermath.row(call)).state == "done"
+
+    await eventually(is_recorded)
     assert aftermath.spool.find(call.id, "0.png") == folder / "0.png"
     assert not recovering.done()
     (aftermath.root / "images").unlink()

@@ -103,6 +103,7 @@ async def run_proxy(
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
         port = runner.addresses[0][1]
+        app[CONTEXT].links.base_url = app[CONTEXT].settings.link_base(port)
         async with aiohttp.ClientSession(auto_decompress=False) as session:
             running = RunningProxy(
                 url=f"http://127.0.0.1:{port}", data_dir=data_dir, session=session, context=app[CONTEXT]

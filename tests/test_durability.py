@@ -1,0 +1,183 @@
+"""Paid means kept: nobody gets the last byte of an image before a power cut could no longer take it (R4)."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import json
+import signal
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import psutil
+
+from tests.conftest import require
+from tests.support.pictures import png
+from tests.support.proxy import MEMBER_KEY, RunningProxy, spawn_proxy
+from tests.support.tracing import Step, read_trace, strace
+from tests.support.upstream import Exchange, ScriptedUpstream, image_json_bytes, image_sse_events
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One call as its client saw it: from which port it asked, which request it was, and the whole answer."""
+
+    port: int
+    request_id: str
+    is_stream: bool
+    raw: bytes
+
+    @property
+    def body_at(self) -> int:
+        return self.raw.index(b"\r\n\r\n") + 4
+
+
+async def answers_as_asked(exchange: Exchange) -> None:
+    """Be an upstream whose pictures are all different, in whichever form they are asked for."""
+    asked = exchange.request.json()
+    pictures = [png(size_bytes=asked["size_bytes"], seed=asked["seed"] + at) for at in range(asked["n"])]
+    if asked.get("stream"):
+        await exchange.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        for event in image_sse_events(pictures, partials=1):
+            await exchange.write(event)
+        await exchange.close()
+    else:
+        data = image_json_bytes(pictures)
+        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
+        await exchange.write(head.encode() + data)
+
+
+async def ask(proxy: RunningProxy, seed: int, n: int, size_bytes: int, *, stream: bool) -> Answered:
+    """Make a call over HTTP/1.0: the answer comes without chunks, so that its bytes are those on the wire."""
+    body = json.dumps(
+        {"prompt": "x", "n": n, "stream": stream, "partial_images": 1, "seed": seed, "size_bytes": size_bytes}
+    )
+    url = urlsplit(proxy.url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    head = (
+        f"POST /v1/images/generations HTTP/1.0\r\nAuthorization: Bearer {MEMBER_KEY}\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    writer.write((head + body).encode())
+    raw = await asyncio.wait_for(reader.read(), 30)
+    port = writer.get_extra_info("sockname")[1]
+    writer.close()
+    await writer.wait_closed()
+    assert raw.startswith(b"HTTP/1.0 200"), raw[:300]
+    request_id = raw[raw.index(b"req_") :][:30].decode()
+    return Answered(port, request_id, stream, raw)
+
+
+def releases(answer: Answered) -> list[int]:
+    """Give for each image the offset in the answer of the byte that completes it."""
+    body = answer.raw[answer.body_at :]
+    if not answer.is_stream:
+        count = len(json.loads(body)["data"])
+        return [len(answer.raw) - 1] * count
+    found = []
+    for event in body.split(b"\n\n"):
+        if b'"image_generation.completed"' in event:
+            data = json.loads(event[event.index(b"data: ") + 6 :])["b64_json"].encode()
+            found.append(answer.raw.index(data) + len(data))
+    return found
+
+
+def release_step(answer: Answered, offset: int, steps: list[Step]) -> Step:
+    """Find the write by which a byte of an answer left."""
+    at = 0
+    for step in steps:
+        if step.port == answer.port:
+            at += len(step.data)
+            if at > offset:
+                return step
+    raise AssertionError("the trace does not hold the whole answer")
+
+
+def last(steps: list[Step], name: str, path: str, before: int, after: int = -1) -> Step:
+    """Find the last step of a kind that ended before one line of the trace and began after another."""
+    found = [
+        step
+        for step in steps
+        if step.name.startswith(name) and path in step.paths[-1:] and after < step.began and step.ended < before
+    ]
+    assert found, f"no {name} of {path} between {after} and {before}"
+    return found[-1]
+
+
+async def test_the_end_of_an_image_leaves_after_its_fsyncs(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """File, manifest, folder and the folder's name, in this order, for 26 images in JSON and streams at once."""
+    trace = tmp_path / "trace"
+    upstream.default(answers_as_asked)
+    prefix = strace(require("strace"), trace)
+    async with spawn_proxy(tmp_path / "data", upstream.base_url, prefix=prefix) as proxy:
+        assert proxy.process is not None
+        asked = [(1, 3000, False)] * 4 + [(3, 40_000, False)] * 2 + [(1, 3000, True), (3, 40_000, True)] * 2
+        asked += [(4, 900_000, False), (4, 300_000, True)]
+        answers = await asyncio.gather(
+            *[ask(proxy, 100 * at, n, size, stream=stream) for at, (n, size, stream) in enumerate(asked)]
+        )
+        (child,) = psutil.Process(proxy.process.pid).children()
+        child.send_signal(signal.SIGTERM)
+        await asyncio.wait_for(proxy.process.wait(), 20)
+    steps = read_trace(trace)
+    checked = 0
+    for answer in answers:
+        (folder,) = {
+            str(Path(step.paths[1]).parent)
+            for step in steps
+            if step.name.startswith("rename") and step.paths[1].endswith(f"{answer.request_id}/0.png")
+        }
+        for position, offset in enumerate(releases(answer)):
+            released = release_step(answer, offset, steps).began
+            kept = last(steps, "rename", f"{folder}/{position}.png", released)
+            last(steps, "fsync", kept.paths[0], kept.began)
+            manifest = _manifest(steps, folder, released, kept.ended)
+            named = last(steps, "fsync", folder, released, manifest.ended)
+            last(steps, "fsync", str(Path(folder).parent), released, named.ended)
+            checked += 1
+    assert checked == 4 + 6 + 2 + 6 + 8 == 26
+
+
+def _manifest(steps: list[Step], folder: str, before: int, after: int) -> Step:
+    """Find the manifest's fsync; one that replaces an older one is fsynced beside it, and renamed."""
+    try:
+        return last(steps, "fsync", f"{folder}/request.json", before, after)
+    except AssertionError:
+        written = last(steps, "fsync", f"{folder}/request.json.part", before, after)
+        return last(steps, "rename", f"{folder}/request.json", before, written.ended)
+
+
+def test_the_trace_is_read_as_it_is(tmp_path: Path) -> None:
+    """Threads take turns in it; a call counts as done where it ended, and what failed does not count."""
+
+    def hexed(text: str) -> str:
+        return "".join(f"\\x{byte:02x}" for byte in text.encode())
+
+    (tmp_path / "trace").write_text(
+        f"7  fsync(3<{hexed('/a b')}> <unfinished ...>\n"
+        f'8  write(4<TCP:[127.0.0.1:80->127.0.0.1:999]>, "{hexed("hello")}", 5) = 3\n'
+        f"7  <... fsync resumed>) = 0\n"
+        f"7  fsync(3<{hexed('/bad')}>) = -1 EIO (Input/output error)\n"
+        f'7  rename("{hexed("/x")}", "{hexed("/y")}") = 0\n'
+        f'8  writev(4<TCPv6:[[::1]:80->[::1]:998]>, [{{iov_base="{hexed("ab")}", iov_len=2}}, '
+        f'{{iov_base="{hexed("c")}", iov_len=1}}], 2) = 3\n'
+        "8  +++ exited with 0 +++\n"
+    )
+    assert read_trace(tmp_path / "trace") == [
+        Step("fsync", 0, 2, paths=("/a b",)),
+        Step("write", 1, 1, port=999, data=b"hel"),
+        Step("rename", 4, 4, paths=("/x", "/y")),
+        Step("writev", 5, 5, port=998, data=b"abc"),
+    ]
+
+
+async def test_what_was_asked_for_is_what_came(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """The upstream of these tests sends pictures that differ, so that none can be taken for another."""
+    upstream.default(answers_as_asked)
+    async with spawn_proxy(tmp_path / "data", upstream.base_url) as proxy:
+        answer = await ask(proxy, 7, 2, 3000, stream=False)
+    items = json.loads(answer.raw[answer.body_at :])["data"]
+    assert [base64.b64decode(item["b64_json"]) for item in items] == [
+        png(size_bytes=3000, seed=seed) for seed in (7, 8)
+    ]
