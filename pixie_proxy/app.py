@@ -141,8 +141,13 @@ async def _closing(writers: WorkerThreads, tasks: TaskKeeper) -> AsyncIterator[N
 def _warn_of_idle_settings(settings: Settings) -> None:
     """Say which settings have no effect yet: a budget that is silently ignored is worse than none."""
     users = [user.limits for user in settings.users if user.limits]
-    if any(limits.usd_per_day is not None or limits.usd_per_month is not None for limits in [settings.limits, *users]):
-        log.warning("limits.usd_per_day and limits.usd_per_month have no effect in this version: nobody has a budget")
+    if any(
+        limits.usd_per_day is not None or limits.usd_per_month is not None
+        for limits in [settings.limits, *users]
+    ):
+        log.warning(
+            "limits.usd_per_day and limits.usd_per_month have no effect in this version: nobody has a budget"
+        )
     if settings.gallery.allow_public or settings.gallery.retention_days is not None:
         log.warning("gallery.allow_public and gallery.retention_days have no effect in this version")
     if settings.server.trusted_proxies:

@@ -38,7 +38,9 @@ async def answers_as_asked(exchange: Exchange) -> None:
     asked = exchange.request.json()
     pictures = [png(size_bytes=asked["size_bytes"], seed=asked["seed"] + at) for at in range(asked["n"])]
     if asked.get("stream"):
-        await exchange.write(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n")
+        await exchange.write(
+            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
+        )
         for event in image_sse_events(pictures, partials=1):
             await exchange.write(event)
         await exchange.close()
@@ -99,13 +101,18 @@ def last(steps: list[Step], name: str, path: str, before: int, after: int = -1) 
     found = [
         step
         for step in steps
-        if step.name.startswith(name) and path in step.paths[-1:] and after < step.began and step.ended < before
+        if step.name.startswith(name)
+        and path in step.paths[-1:]
+        and after < step.began
+        and step.ended < before
     ]
     assert found, f"no {name} of {path} between {after} and {before}"
     return found[-1]
 
 
-async def test_the_end_of_an_image_leaves_after_its_fsyncs(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+async def test_the_end_of_an_image_leaves_after_its_fsyncs(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
     """File, manifest, folder and the folder's name, in this order, for 26 images in JSON and streams at once."""
     trace = tmp_path / "trace"
     upstream.default(answers_as_asked)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
 from pixie_proxy.accounts import people
 from pixie_proxy.accounts.keys import digest
 from pixie_proxy.config import LimitSettings
 from pixie_proxy.errors import IndexUnavailable, InvalidApiKey
-from pixie_proxy.index import Index, accounts
+from pixie_proxy.index import Index, Tx, accounts
 from pixie_proxy.index.accounts import Credential
 from pixie_proxy.records import Limits, User
 
@@ -78,7 +79,7 @@ class Directory:
         """Write down when each key was last used: now and then, for it is a nicety and each write costs an fsync."""
         used, self._used_us, self._noted_at = self._used_us, {}, time.monotonic()
         if used:
-            await self._index.write(lambda tx: [accounts.touch_key(tx, *one) for one in used.items()])
+            await self._index.write(lambda tx: _touch_keys(tx, used))
 
     def _user(self, credential: Credential) -> User:
         own = credential.user
@@ -90,6 +91,11 @@ class Directory:
             key_id=credential.key_id,
             limits=replace(Limits(**self._general), **own.limits),
         )
+
+
+def _touch_keys(tx: Tx, used_us: Mapping[str, int]) -> None:
+    for key_id, at_us in used_us.items():
+        accounts.touch_key(tx, key_id, at_us)
 
 
 def _masked(key: str) -> str:

@@ -97,7 +97,7 @@ def moment(at_us: int | None) -> str | None:
     return None if at_us is None else f"{datetime.fromtimestamp(at_us // 1_000_000, UTC):%Y-%m-%dT%H:%M:%SZ}"
 
 
-class LimitType(click.ParamType):
+class LimitType(click.ParamType[Any]):
     """A limit: a number, `none` for no limit, `default` for the general one."""
 
     name = "number|none|default"

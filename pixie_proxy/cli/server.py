@@ -45,7 +45,9 @@ async def serve(
         except OSError as exc:
             where = f"{settings.server.host}:{settings.server.port}"
             reason = (exc.strerror or str(exc)).rpartition(": ")[2]  # asyncio puts the address in front
-            raise ConfigError(f"server.port: can't listen on {where} ({reason}); choose another --port") from None
+            raise ConfigError(
+                f"server.port: can't listen on {where} ({reason}); choose another --port"
+            ) from None
         host, port = runner.addresses[0][:2]
         app[CONTEXT].links.base_url = settings.link_base(port)
         ready(f"http://{_shown(host)}:{port}")

@@ -53,7 +53,9 @@ async def pixie(*arguments: str, cwd: Path, prefix: tuple[str, ...] = (), **envi
 
 
 @asynccontextmanager
-async def serving(*arguments: str, cwd: Path, **environ: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+async def serving(
+    *arguments: str, cwd: Path, **environ: str
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
     """Run a command that serves; give it and the first line that it says on stderr about its address."""
     process = await asyncio.create_subprocess_exec(
         *PIXIE, *arguments, cwd=cwd, env=environment(**environ), stderr=asyncio.subprocess.PIPE

@@ -41,7 +41,8 @@ async def test_the_version_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["srve"], ["serve", "--prot", "1"], ["serve", "--port", "70000"], ["demo", "--pace", "-1"], []]
+    "arguments",
+    [["srve"], ["serve", "--prot", "1"], ["serve", "--port", "70000"], ["demo", "--pace", "-1"], []],
 )
 async def test_what_can_not_be_meant_is_refused(tmp_path: Path, arguments: list[str]) -> None:
     """Exit code 2, with the usage on stderr; a bare `pixie` shows its help."""

@@ -127,7 +127,9 @@ async def test_a_proxy_without_calls_stops_at_once(tmp_path: Path, upstream: Scr
 
 async def test_the_demo_makes_a_real_image(tmp_path: Path) -> None:
     """Without a key, through the whole proxy; it says where everything is, and stops when asked for one."""
-    ended = await pixie("demo", "--once", "--pace", "0", "--port", "0", "--data", str(tmp_path / "d"), cwd=tmp_path)
+    ended = await pixie(
+        "demo", "--once", "--pace", "0", "--port", "0", "--data", str(tmp_path / "d"), cwd=tmp_path
+    )
     assert ended.code == 0, ended.err
     picture = (tmp_path / "d" / "first-image.png").read_bytes()
     assert sniff(picture) == "image/png"
@@ -140,6 +142,8 @@ async def test_the_demo_makes_a_real_image(tmp_path: Path) -> None:
 async def test_the_demo_leaves_a_real_proxys_settings_alone(tmp_path: Path) -> None:
     """A config.yaml beside it is not read, and its data lives apart."""
     (tmp_path / "config.yaml").write_text("server: {data_dir: real, port: 1}")
-    ended = await pixie("demo", "--once", "--pace", "0", "--port", "0", cwd=tmp_path, OPENAI_API_KEY="sk-real")
+    ended = await pixie(
+        "demo", "--once", "--pace", "0", "--port", "0", cwd=tmp_path, OPENAI_API_KEY="sk-real"
+    )
     assert ended.code == 0, ended.err
     assert sorted(os.listdir(tmp_path)) == ["config.yaml", "pixie-demo"]  # noqa: PTH208 - two names

@@ -44,7 +44,9 @@ async def leave(proxy: RunningProxy, **fields: Any) -> asyncio.Task[Any]:
     return asyncio.ensure_future(ask())
 
 
-async def test_a_call_without_an_answer_is_of_unknown_outcome(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+async def test_a_call_without_an_answer_is_of_unknown_outcome(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
     """The upstream had it whole: it is charged at its hold, shown, and not sent again by anybody."""
     data = tmp_path / "data"
     upstream.default(stall())
@@ -77,19 +79,25 @@ async def test_images_that_had_come_whole_are_salvaged(
     upstream.script(head(200, [("Content-Type", kind)], length=len(answer)), body(answer[:third]), stall())
     async with spawn_proxy(data, upstream.base_url) as proxy:
         call = await leave(proxy, n=4, stream=stream)
-        await eventually(lambda: {"0.png", "1.png", "2.part"} <= {path.name for path in outside.spooled(data)})
+        await eventually(
+            lambda: {"0.png", "1.png", "2.part"} <= {path.name for path in outside.spooled(data)}
+        )
         await outside.kill(proxy)
         await call
     async with spawn_proxy(data, upstream.base_url) as proxy:
         await outside.settled(data)
         found = await outside.gallery(proxy)
         assert sorted((image["index"], image["owner"]) for image in found) == [(0, "bob"), (1, "bob")]
-        assert {image["index"]: await outside.content(proxy, image) for image in found} == dict(enumerate(pictures[:2]))
+        assert {image["index"]: await outside.content(proxy, image) for image in found} == dict(
+            enumerate(pictures[:2])
+        )
     assert [call["state"] for call in outside.calls(data)] == ["unknown"]
     assert {name.split("/")[1] for name in outside.stored(data)} == {"0.png", "1.png"}
 
 
-async def test_what_the_index_had_not_heard_of_is_told_to_it(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+async def test_what_the_index_had_not_heard_of_is_told_to_it(
+    tmp_path: Path, upstream: ScriptedUpstream
+) -> None:
     """The client has its image, storage too; another process kept the index locked until the end came."""
     data, picture, go_on = tmp_path / "data", png(seed=1), asyncio.Event()
     upstream.script(pause(go_on), *image_json([picture]))

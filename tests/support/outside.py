@@ -26,7 +26,9 @@ def rows(data_dir: Path, sql: str) -> list[dict[str, Any]]:
 
 def calls(data_dir: Path) -> list[dict[str, Any]]:
     """Give the ledger, oldest first."""
-    return rows(data_dir, "SELECT id, state, hold_micros, cost_micros, error, flags FROM requests ORDER BY id")
+    return rows(
+        data_dir, "SELECT id, state, hold_micros, cost_micros, error, flags FROM requests ORDER BY id"
+    )
 
 
 def account(data_dir: Path) -> dict[str, Any]:

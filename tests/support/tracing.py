@@ -30,7 +30,19 @@ class Step:
 
 def strace(program: str, trace: Path) -> tuple[str, ...]:
     """Give the words to put before a command, so that it is traced into `trace`."""
-    return (program, "-f", "--seccomp-bpf", "-yy", "-xx", "-s", "10000000", "-o", str(trace), "-e", f"trace={CALLS}")
+    return (
+        program,
+        "-f",
+        "--seccomp-bpf",
+        "-yy",
+        "-xx",
+        "-s",
+        "10000000",
+        "-o",
+        str(trace),
+        "-e",
+        f"trace={CALLS}",
+    )
 
 
 def read_trace(trace: Path) -> list[Step]:
