@@ -73,8 +73,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     )
     catalog = Catalog(settings.models, frozenset(prices.models()))
     writers = WorkerThreads(WRITER_THREADS, "durable")
-    tasks = TaskKeeper()
-    background = TaskKeeper()
+    tasks = TaskKeeper()  # calls: a drain waits for them
+    background = TaskKeeper()  # what runs until the end
     async with _closing(writers, tasks):
         storage = backends.open_storage(settings, writers)
         spool = Spool(settings.server.data_dir / "spool", writers)
@@ -113,6 +113,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             library = Library(index, storage, spool, links, upkeep)
             thumbnails = Thumbnails(thumbnails_dir, library, background)
             retention = Retention(index, storage, upkeep, settings.gallery)
+            background.spawn(directory.watch(), "directory")
             tasks.spawn(recover(spool, index, storage, finisher), "recovery")
             background.spawn(upkeep.run(), "upkeep")
             background.spawn(retention.run(), "retention")
@@ -131,8 +132,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             if left := len(tasks):
                 log.error("stopping with calls still running", extra={"calls": left})
         finally:
-            await tasks.close()
             await background.close()
+            await tasks.close()
             if thumbnails is not None:
                 await thumbnails.close()
             await upstream.close()

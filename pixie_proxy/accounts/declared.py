@@ -7,13 +7,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from pixie_proxy.accounts.keys import digest, new_key, shown_prefix
+from pixie_proxy.accounts import people
+from pixie_proxy.accounts.keys import new_key, shown_prefix
 from pixie_proxy.config import DeclaredUser
 from pixie_proxy.index import Index, Tx, accounts
 from pixie_proxy.index.accounts import StoredKey, StoredUser
-from pixie_proxy.records import Role, new_id
+from pixie_proxy.records import new_id
 
 ADMIN_KEY_FILE = "admin.key"
 
@@ -41,30 +41,10 @@ async def make_first_admin(index: Index, data_dir: Path, brought_key: str | None
         # The file first: an admin whose key nobody knows could not be made again.
         path = data_dir / ADMIN_KEY_FILE
         _write_secret(path, key + "\n")
-    await index.write(lambda tx: add_user_with_key(tx, "admin", "admin", {}, key, key_name="first start"))
-    return FirstAdmin(name="admin", path=path)
-
-
-def add_user_with_key(
-    tx: Tx, name: str, role: Role, limits: dict[str, Any], key: str, *, key_name: str
-) -> StoredUser | None:
-    """Add a user with a first key; None if the name is taken."""
-    now_us = time.time_ns() // 1000
-    user = StoredUser(id=new_id("usr"), name=name, role=role, created_us=now_us, limits=limits)
-    if not accounts.add_user(tx, user):
-        return None
-    accounts.add_key(
-        tx,
-        StoredKey(
-            id=new_id("key"),
-            user_id=user.id,
-            digest=digest(key),
-            prefix=shown_prefix(key),
-            name=key_name,
-            created_us=now_us,
-        ),
+    await index.write(
+        lambda tx: people.add_user(tx, "admin", "admin", {}, key_text=key, key_name="first start")
     )
-    return user
+    return FirstAdmin(name="admin", path=path)
 
 
 def _sync(tx: Tx, declared: Sequence[DeclaredUser]) -> None:
@@ -94,6 +74,7 @@ def _sync(tx: Tx, declared: Sequence[DeclaredUser]) -> None:
         )
     accounts.revoke_undeclared(tx, digests, now_us)
     accounts.disable_undeclared(tx, [person.name for person in declared])
+    people.raise_version(tx)
 
 
 def _write_secret(path: Path, text: str) -> None:

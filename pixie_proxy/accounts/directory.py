@@ -1,31 +1,63 @@
-"""Who calls: keys to users, from memory. The whole digest is the key of the look-up, so no two keys can be confused."""
+"""Who calls: keys to users, from memory, never more than a second behind what any process changed.
+
+The whole digest is the key of the look-up, so no two keys can be confused.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 
+from pixie_proxy.accounts import people
 from pixie_proxy.accounts.keys import digest
 from pixie_proxy.config import LimitSettings
-from pixie_proxy.errors import InvalidApiKey
-from pixie_proxy.index import Index, accounts
+from pixie_proxy.errors import IndexUnavailable, InvalidApiKey
+from pixie_proxy.index import Index, Tx, accounts
 from pixie_proxy.index.accounts import Credential
 from pixie_proxy.records import Limits, User
 
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 0.5
+"""How often the accounts' version is looked at: a revoked key must be dead everywhere within two seconds."""
+
+_NOTE_USE_EVERY_S = 30.0
+
 
 class Directory:
-    """All credentials of the index, read at the start and again on `load`."""
+    """All credentials of the index, read at the start and again whenever their version has changed."""
 
     def __init__(self, index: Index, limits: LimitSettings) -> None:
         """Give users without limits of their own those of `limits`."""
         self._index = index
         self._general = limits.model_dump()
         self._known: dict[str, tuple[Credential, User]] = {}
+        self._version = -1
+        self._used_us: dict[str, int] = {}
+        self._noted_at = time.monotonic()
 
     async def load(self) -> None:
         """Read the credentials anew."""
-        credentials = await self._index.read(accounts.all_credentials)
+        self._version, credentials = await self._index.read(
+            lambda tx: (people.version(tx), accounts.all_credentials(tx))
+        )
         self._known = {found.digest: (found, self._user(found)) for found in credentials}
+
+    async def watch(self) -> None:
+        """Follow what any process changes, and note when keys were used; runs until it is cancelled."""
+        while True:
+            await asyncio.sleep(LOOK_EVERY_S)
+            try:
+                if await self._index.read(people.version) != self._version:
+                    await self.load()
+                if time.monotonic() - self._noted_at >= _NOTE_USE_EVERY_S:
+                    await self._note_use()
+            except IndexUnavailable as exc:
+                # Who was known stays known: without the index no paid call is admitted anyway.
+                log.warning("the users can't be read", extra={"reason": exc.message})
 
     def find(self, key: str) -> User:
         """Give the user of a key. Raises InvalidApiKey, in one way for every reason."""
@@ -37,10 +69,17 @@ class Directory:
                 credential.expires_us is None or now_us < credential.expires_us
             )
             if is_live and not user.disabled:
+                self._used_us[credential.key_id] = now_us
                 return user
         raise InvalidApiKey(
             f"Incorrect API key provided: {_masked(key)}. Ask the admin of this proxy for a key."
         )
+
+    async def _note_use(self) -> None:
+        """Write down when each key was last used: now and then, for it is a nicety and each write costs an fsync."""
+        used, self._used_us, self._noted_at = self._used_us, {}, time.monotonic()
+        if used:
+            await self._index.write(lambda tx: _touch_keys(tx, used))
 
     def _user(self, credential: Credential) -> User:
         own = credential.user
@@ -52,6 +91,11 @@ class Directory:
             key_id=credential.key_id,
             limits=replace(Limits(**self._general), **own.limits),
         )
+
+
+def _touch_keys(tx: Tx, used_us: Mapping[str, int]) -> None:
+    for key_id, at_us in used_us.items():
+        accounts.touch_key(tx, key_id, at_us)
 
 
 def _masked(key: str) -> str:

@@ -135,7 +135,12 @@ def _refusal(call: CallRecord, account: Account, limits: Limits, admitted: Admit
             return RateLimitExceeded(message, headers={"retry-after": str(wait_s)})
     slots = limits.concurrent_requests
     if slots is not None and account.in_flight >= slots:
-        wait_s = round(min(60, max(10, USUAL_DURATION_S * random.uniform(0.75, 1.25))))  # noqa: S311 - jitter
-        message = f"You already have {account.in_flight} requests running, and your limit is {slots} at once."
-        return ConcurrencyLimitExceeded(message, headers={"retry-after": str(wait_s)})
+        return concurrency_refusal(account.in_flight, slots)
     return None
+
+
+def concurrency_refusal(running: int, slots: int) -> ConcurrencyLimitExceeded:
+    """Say that all slots are in use, and suggest to come back when a call has usually ended."""
+    wait_s = round(min(_MAX_RETRY_AFTER_S, max(10, USUAL_DURATION_S * random.uniform(0.75, 1.25))))  # noqa: S311
+    message = f"You already have {running} requests running, and your limit is {slots} at once."
+    return ConcurrencyLimitExceeded(message, headers={"retry-after": str(wait_s)})

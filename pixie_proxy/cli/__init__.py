@@ -9,11 +9,13 @@ from typing import Any
 import click
 
 from pixie_proxy import __version__
-from pixie_proxy.errors import ConfigError, ProxyError
+from pixie_proxy.errors import ClientError, ConfigError, ProxyError
 
 _COMMANDS = {
     "serve": "Serve the proxy",
     "demo": "Serve with a built-in upstream that draws pictures: no key needed",
+    "user": "Add, list, show, change, disable and enable users",
+    "key": "Add, list and revoke keys",
     "config": "Print every setting with its default, as a settings file",
     "health": "Ask a running proxy whether it lives (for containers)",
 }
@@ -73,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(2)
     except ProxyError as exc:
         _tell(exc.message)
-        sys.exit(1)
+        sys.exit(2 if isinstance(exc, ClientError) else 1)
     except OSError as exc:
         _tell(f"{exc.filename}: {exc.strerror}" if exc.filename else str(exc))
         sys.exit(1)

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from aiohttp import web
 
+from pixie_proxy.admission.uploads import UploadSlots
+
 if TYPE_CHECKING:
     from pixie_proxy.accounts.directory import Directory
     from pixie_proxy.config import Settings
@@ -36,6 +38,7 @@ class Context:
     catalog: Catalog
     prices: Prices
     spool: Spool
+    uploads: UploadSlots = field(default_factory=UploadSlots)
     started: float = field(default_factory=time.time)
 
 

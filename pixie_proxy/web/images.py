@@ -37,28 +37,35 @@ async def _paid_call(request: web.Request, kind: Kind) -> web.StreamResponse:
     context = context_of(request)
     context.generation.refuse_early()
     idempotency_key = _idempotency_key(request)
-    uploads: Path | None = None
+    uploads = context.spool.uploads / request[REQUEST_ID]
     try:
-        if request.content_type == "application/json" and kind != "variation":
-            body = await read_json(request, context.settings.uploads)
-            asked = ImageRequest.from_json(kind, body, allow_file_id=context.settings.uploads.allow_file_id)
-        elif kind == "generation":
-            message = f"Send this as application/json, not {request.content_type}."
-            raise UnsupportedMediaType(message)
-        else:
-            uploads = context.spool.uploads / request[REQUEST_ID]
-            form = await read_form(request, uploads, context.settings.uploads)
-            asked = ImageRequest.from_form(
-                kind, form.texts, form.files, allow_file_id=context.settings.uploads.allow_file_id
-            )
+        with context.uploads.hold(request[USER]):
+            asked = await _read(request, kind, uploads)
     except BaseException:
-        if uploads is not None:
-            await asyncio.to_thread(shutil.rmtree, uploads, ignore_errors=True)
+        await asyncio.to_thread(shutil.rmtree, uploads, ignore_errors=True)
         raise
     answer = await context.generation.start(
-        asked, request[USER], request_id=request[REQUEST_ID], idempotency_key=idempotency_key, uploads=uploads
+        asked,
+        request[USER],
+        request_id=request[REQUEST_ID],
+        idempotency_key=idempotency_key,
+        uploads=uploads if asked.files else None,
     )
     return await send_answer(request, answer)
+
+
+async def _read(request: web.Request, kind: Kind, uploads: Path) -> ImageRequest:
+    """Read the body in the form that this kind of call takes."""
+    limits = context_of(request).settings.uploads
+    if request.content_type == "application/json" and kind != "variation":
+        return ImageRequest.from_json(
+            kind, await read_json(request, limits), allow_file_id=limits.allow_file_id
+        )
+    if kind == "generation":
+        message = f"Send this as application/json, not {request.content_type}."
+        raise UnsupportedMediaType(message)
+    form = await read_form(request, uploads, limits)
+    return ImageRequest.from_form(kind, form.texts, form.files, allow_file_id=limits.allow_file_id)
 
 
 def _idempotency_key(request: web.Request) -> str | None:

@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr
 
-from pixie_proxy.accounts.declared import add_user_with_key, make_first_admin, sync_declared
+from pixie_proxy.accounts import people
+from pixie_proxy.accounts.declared import make_first_admin, sync_declared
 from pixie_proxy.accounts.directory import Directory
 from pixie_proxy.accounts.keys import digest
 from pixie_proxy.config import DeclaredUser, LimitSettings
-from pixie_proxy.errors import InvalidApiKey
+from pixie_proxy.errors import InvalidApiKey, InvalidValue
 from pixie_proxy.index import Index, accounts
 from pixie_proxy.records import User
 
@@ -89,15 +90,14 @@ async def test_a_digest_is_as_good_as_the_key(index: Index) -> None:
 
 async def test_a_declared_user_wins_over_the_index(index: Index) -> None:
     """Same name, same person: the id stays, role and key are those of the settings, and being disabled ends."""
-    before = await index.write(
-        lambda tx: add_user_with_key(tx, "ann", "admin", {"usd_per_day": 1}, BOB_KEY, key_name="x")
+    made = await index.write(
+        lambda tx: people.add_user(tx, "ann", "admin", {"usd_per_day": 1}, key_text=BOB_KEY)
     )
-    assert before is not None
-    await index.write(lambda tx: accounts.set_disabled(tx, before.id, disabled=True))
+    await index.write(lambda tx: accounts.set_disabled(tx, made.key.user_id, disabled=True))
     await sync_declared(index, [ANN])
     user = await who(index, ANN_KEY)
     assert user is not None
-    assert (user.id, user.role, user.limits.usd_per_day) == (before.id, "member", None)
+    assert (user.id, user.role, user.limits.usd_per_day) == (made.key.user_id, "member", None)
 
 
 async def test_who_is_no_longer_declared_is_out(index: Index) -> None:
@@ -128,7 +128,7 @@ async def test_a_declared_key_that_changed_opens_nothing_any_more(index: Index) 
 
 async def test_users_of_the_index_are_left_alone(index: Index) -> None:
     """What the settings never named, they can't take away."""
-    await index.write(lambda tx: add_user_with_key(tx, "bob", "member", {}, BOB_KEY, key_name="x"))
+    await index.write(lambda tx: people.add_user(tx, "bob", "member", {}, key_text=BOB_KEY))
     await sync_declared(index, [ANN])
     await sync_declared(index, [])
     assert await who(index, BOB_KEY) is not None
@@ -138,10 +138,11 @@ async def test_a_name_is_given_once(index: Index) -> None:
     """A second user of that name is refused, and its key with it."""
 
     async def add(key: str) -> object:
-        return await index.write(lambda tx: add_user_with_key(tx, "bob", "member", {}, key, key_name="x"))
+        return await index.write(lambda tx: people.add_user(tx, "bob", "member", {}, key_text=key))
 
     assert await add(BOB_KEY) is not None
-    assert await add(ANN_KEY) is None
+    with pytest.raises(InvalidValue, match="already"):
+        await add(ANN_KEY)
     assert await who(index, ANN_KEY) is None
 
 
@@ -149,7 +150,7 @@ async def test_a_name_is_given_once(index: Index) -> None:
 async def test_no_key_is_kept_in_clear(index: Index, tmp_path: Path, key: str) -> None:
     """Neither in the database nor in its log: only digests, and the first characters."""
     await sync_declared(index, [DeclaredUser(name="ann", key=SecretStr(key))])
-    await index.write(lambda tx: add_user_with_key(tx, "b", "member", {}, key[::-1], key_name="x"))
+    await index.write(lambda tx: people.add_user(tx, "b", "member", {}, key_text=key[::-1]))
     kept = b"".join(path.read_bytes() for path in tmp_path.glob("pixie.db*"))
     assert digest(key).encode() in kept
     assert not [text for text in (key, key[::-1], key[:8]) if text.encode() in kept]

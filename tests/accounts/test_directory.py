@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pixie_proxy.accounts.declared import add_user_with_key
+from pixie_proxy.accounts import people
 from pixie_proxy.accounts.directory import Directory
 from pixie_proxy.accounts.keys import digest, new_key
 from pixie_proxy.config import LimitSettings
@@ -25,11 +25,10 @@ async def with_key(index: Index, *, disabled: bool = False, **fields: Any) -> st
     key = new_key()
 
     def work(tx: Tx) -> None:
-        user = add_user_with_key(tx, new_id("usr"), "member", {}, new_key(), key_name="first")
-        assert user is not None
+        user_id = people.add_user(tx, new_id("usr"), "member", {}).key.user_id
         stored = StoredKey(
             id=new_id("key"),
-            user_id=user.id,
+            user_id=user_id,
             digest=digest(key),
             prefix="px",
             name="k",
@@ -37,7 +36,7 @@ async def with_key(index: Index, *, disabled: bool = False, **fields: Any) -> st
             **fields,
         )
         accounts.add_key(tx, stored)
-        accounts.set_disabled(tx, user.id, disabled=disabled)
+        accounts.set_disabled(tx, user_id, disabled=disabled)
 
     await index.write(work)
     return key

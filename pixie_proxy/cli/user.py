@@ -1,0 +1,141 @@
+"""`pixie user`: add, list, show, change, disable and enable the people who may use the proxy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pixie_proxy.accounts import people
+from pixie_proxy.cli.accounts import (
+    change_index,
+    json_option,
+    key_json,
+    limit_options,
+    show_json,
+    show_key,
+    show_table,
+    split_limits,
+    user_json,
+)
+from pixie_proxy.cli.options import config_options
+from pixie_proxy.index import Tx, accounts
+from pixie_proxy.index.accounts import StoredUser
+from pixie_proxy.records import ROLES, Role
+
+_ROLE = click.Choice(ROLES)
+
+
+@click.group("user")
+def command() -> None:
+    """Add, list, show, change, disable and enable users. A running server follows within two seconds."""
+
+
+@command.command("add")
+@click.argument("name")
+@click.option("--role", type=_ROLE, default="member", help="admin, member (default) or viewer (reads only)")
+@limit_options
+@json_option
+@config_options
+def add(
+    name: str, role: Role, *, as_json: bool, config: Path | None, data_dir: Path | None, **given: Any
+) -> None:
+    """Add a user and print its key, once."""
+    limits, _ = split_limits(given)
+    made = change_index(config, data_dir, lambda tx: people.add_user(tx, name, role, limits))
+    if as_json:
+        show_json({"name": name, "role": role, "limits": limits, "key_id": made.key.id, "key": made.text})
+    else:
+        show_key(made.text, name)
+
+
+@command.command("list")
+@json_option
+@config_options
+def list_all(*, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
+    """List everybody."""
+    users = change_index(config, data_dir, accounts.list_users)
+    if as_json:
+        show_json([user_json(user) for user in users])
+        return
+    rows = [(user.name, user.role, _state(user), _limits(user)) for user in users]
+    show_table(("NAME", "ROLE", "STATE", "OWN LIMITS"), rows)
+
+
+@command.command("show")
+@click.argument("name")
+@json_option
+@config_options
+def show(name: str, *, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
+    """Show one user with its keys."""
+
+    def work(tx: Tx) -> dict[str, Any]:
+        user = people.find_user(tx, name)
+        keys = [key_json(key, name) for key in accounts.list_keys(tx, user.id)]
+        return {**user_json(user), "keys": keys}
+
+    said = change_index(config, data_dir, work)
+    if as_json:
+        show_json(said)
+        return
+    for field, value in said.items():
+        if field != "keys":
+            click.echo(f"{field:9} {value}")
+    for key in said["keys"]:
+        ended = f", revoked {key['revoked']}" if key["revoked"] else ""
+        click.echo(f"key       {key['id']}  {key['prefix']}…  {key['name']}{ended}")
+
+
+@command.command("set")
+@click.argument("name")
+@click.option("--role", type=_ROLE, help="admin, member or viewer")
+@limit_options
+@json_option
+@config_options
+def change(
+    name: str, role: Role | None, *, as_json: bool, config: Path | None, data_dir: Path | None, **given: Any
+) -> None:
+    """Change a user's role or limits; 'default' makes a limit the general one again."""
+    limits, cleared = split_limits(given)
+    if role is None and not limits and not cleared:
+        message = "nothing to change: give --role or a limit (pixie user set --help)"
+        raise click.UsageError(message)
+    _told(
+        change_index(config, data_dir, lambda tx: people.change_user(tx, name, role, limits, cleared)),
+        as_json,
+    )
+
+
+@command.command("disable")
+@click.argument("name")
+@json_option
+@config_options
+def disable(name: str, *, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
+    """Shut a user out, with all keys; images and ledger stay."""
+    _told(change_index(config, data_dir, lambda tx: people.set_disabled(tx, name, disabled=True)), as_json)
+
+
+@command.command("enable")
+@click.argument("name")
+@json_option
+@config_options
+def enable(name: str, *, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
+    """Let a disabled user in again."""
+    _told(change_index(config, data_dir, lambda tx: people.set_disabled(tx, name, disabled=False)), as_json)
+
+
+def _told(user: StoredUser, as_json: bool) -> None:
+    if as_json:
+        show_json(user_json(user))
+    else:
+        click.echo(f"{user.name}: {user.role}, {_state(user)}, {_limits(user)}")
+
+
+def _state(user: StoredUser) -> str:
+    return "disabled" if user.disabled else "declared" if user.is_declared else "active"
+
+
+def _limits(user: StoredUser) -> str:
+    told = [f"{name}={'none' if value is None else value}" for name, value in user.limits.items()]
+    return " ".join(told) or "general limits"

@@ -1,0 +1,119 @@
+"""`pixie user` and `pixie key`, as an admin types them."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Pixie = Any
+
+
+@pytest.fixture
+def pixie(tmp_path: Path) -> Pixie:
+    """Run `pixie` on a data directory of its own; returns exit code, standard output and standard error."""
+
+    def run(*arguments: str) -> tuple[int, str, str]:
+        command = [sys.executable, "-m", "pixie_proxy", *arguments, "--data", str(tmp_path / "data")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        return done.returncode, done.stdout, done.stderr
+
+    return run
+
+
+def added(pixie: Pixie, name: str, *options: str) -> str:
+    """Add a user and return its key."""
+    code, out, err = pixie("user", "add", name, *options)
+    assert code == 0, err
+    return str(out.strip())
+
+
+def test_a_key_is_shown_once_and_stored_as_a_digest(pixie: Pixie, tmp_path: Path) -> None:
+    """Standard output is the key and nothing else; the database does not hold it."""
+    key = added(pixie, "anna")
+    assert (key[:3], len(key), "\n" in key) == ("px-", 46, False)
+    assert key.encode() not in (tmp_path / "data" / "pixie.db").read_bytes()
+    _, out, _ = pixie("user", "show", "anna")
+    assert key not in out
+
+
+def test_users_are_listed_with_role_state_and_limits(pixie: Pixie) -> None:
+    """Tables for people, JSON for programs."""
+    added(pixie, "anna", "--role", "admin", "--concurrent", "2", "--images-per-minute", "none")
+    assert "admin" in pixie("user", "list")[1]
+    (user,) = json.loads(pixie("user", "list", "--json")[1])
+    assert (user["name"], user["role"], user["disabled"]) == ("anna", "admin", False)
+    assert user["limits"] == {"concurrent_requests": 2, "images_per_minute": None}
+
+
+def test_limits_are_set_and_taken_back(pixie: Pixie) -> None:
+    """`none` is no limit, `default` the general one again, a number the user's own."""
+    added(pixie, "ben", "--concurrent", "2")
+    pixie(
+        "user",
+        "set",
+        "ben",
+        "--concurrent",
+        "default",
+        "--requests-per-minute",
+        "7",
+        "--usd-per-month",
+        "1.5",
+    )
+    said = json.loads(pixie("user", "show", "ben", "--json")[1])
+    assert said["limits"] == {"requests_per_minute": 7, "usd_per_month": 1.5}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("user", "add", "anna"),
+        ("user", "add", "me"),
+        ("user", "add", " x"),
+        ("user", "add", "x" * 65),
+        ("user", "add", "ben", "--role", "owner"),
+        ("user", "add", "ben", "--concurrent", "0"),
+        ("user", "add", "ben", "--concurrent", "1.5"),
+        ("user", "add", "ben", "--usd-per-day", "nan"),
+        ("user", "set", "anna"),
+        ("user", "set", "anna", "--role", "member"),
+        ("user", "disable", "anna"),
+        ("user", "show", "zoe"),
+        ("key", "add", "zoe"),
+        ("key", "add", "anna", "--expires-days", "0"),
+        ("key", "revoke", "key_nothing"),
+    ],
+)
+def test_bad_input_is_refused_with_code_2(pixie: Pixie, arguments: tuple[str, ...]) -> None:
+    """Nothing is changed; the last admin can neither be disabled nor demoted."""
+    added(pixie, "anna", "--role", "admin")
+    before = pixie("user", "list", "--json")[1]
+    code, out, err = pixie(*arguments)
+    assert (code, out) == (2, "")
+    assert err
+    assert pixie("user", "list", "--json")[1] == before
+
+
+def test_a_name_of_64_characters_is_the_longest(pixie: Pixie) -> None:
+    """The other side of the limit."""
+    assert added(pixie, "x" * 64).startswith("px-")
+
+
+def test_a_user_has_several_keys_each_revoked_alone(pixie: Pixie, tmp_path: Path) -> None:
+    """By id or by its shown beginning; a revoked key can't be revoked again."""
+    added(pixie, "anna")
+    pixie("key", "add", "anna", "--label", "ci", "--expires-days", "3")
+    first, second = json.loads(pixie("key", "list", "anna", "--json")[1])
+    assert (first["expires"], second["name"], second["expires"] is None) == (None, "ci", False)
+    assert pixie("key", "revoke", first["prefix"])[0] == 0
+    assert pixie("key", "revoke", first["id"])[0] == 2
+    keys = json.loads(pixie("key", "list", "--json")[1])
+    assert [key["revoked"] is None for key in keys] == [False, True]
+    with sqlite3.connect(tmp_path / "data" / "pixie.db") as database:
+        assert database.execute("SELECT count(*) FROM keys").fetchone() == (2,)
+    database.close()
