@@ -42,17 +42,13 @@ async def answers_as_asked(exchange: Exchange) -> None:
     """Be an upstream whose pictures are all different, in whichever form they are asked for."""
     asked = exchange.request.json()
     pictures = [png(size_bytes=asked["size_bytes"], seed=asked["seed"] + at) for at in range(asked["n"])]
-    if asked.get("stream"):
-        await exchange.write(
-            b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nConnection: close\r\n\r\n"
-        )
-        for event in image_sse_events(pictures, partials=1):
-            await exchange.write(event)
-        await exchange.close()
-    else:
-        data = image_json_bytes(pictures)
-        head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n\r\n"
-        await exchange.write(head.encode() + data)
+    pieces = image_sse_events(pictures, partials=1) if asked["stream"] else [image_json_bytes(pictures)]
+    kind = "text/event-stream" if asked["stream"] else "application/json"
+    length = sum(map(len, pieces))
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+    await exchange.write(head.encode())
+    for piece in pieces:
+        await exchange.write(piece)
 
 
 async def ask(proxy: RunningProxy, seed: int, n: int, size_bytes: int, *, stream: bool) -> Answered:
@@ -60,17 +56,19 @@ async def ask(proxy: RunningProxy, seed: int, n: int, size_bytes: int, *, stream
     body = json.dumps(
         {"prompt": "x", "n": n, "stream": stream, "partial_images": 1, "seed": seed, "size_bytes": size_bytes}
     )
-    url = urlsplit(proxy.url)
-    reader, writer = await asyncio.open_connection(url.hostname, url.port)
     head = (
         f"POST /v1/images/generations HTTP/1.0\r\nAuthorization: Bearer {MEMBER_KEY}\r\n"
         f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
-    writer.write((head + body).encode())
-    raw = await asyncio.wait_for(reader.read(), 30)
-    port = writer.get_extra_info("sockname")[1]
-    writer.close()
-    await writer.wait_closed()
+    url = urlsplit(proxy.url)
+    reader, writer = await asyncio.open_connection(url.hostname, url.port)
+    try:
+        writer.write((head + body).encode())
+        raw = await asyncio.wait_for(reader.read(), 30)
+        port = writer.get_extra_info("sockname")[1]
+    finally:
+        writer.close()
+        await writer.wait_closed()
     assert raw.startswith(b"HTTP/1.0 200"), raw[:300]
     request_id = raw[raw.index(b"req_") :][:30].decode()
     return Answered(port, request_id, stream, raw)

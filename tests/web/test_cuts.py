@@ -161,7 +161,7 @@ async def test_an_upstream_that_falls_silent_is_given_up(
     proxy_with: ProxyWith, upstream: ScriptedUpstream
 ) -> None:
     """After `idle_timeout_s`, before the head and in the middle; the outcome is unknown."""
-    proxy = await proxy_with(upstream={"idle_timeout_s": 0.15})
+    proxy = await proxy_with(upstream={"idle_timeout_s": 0.4})
     upstream.script(stall())
     upstream.script(head(200, framing="chunked"), body(WHOLE[: THIRD + 1000]), stall())
     silent, stopped = await asyncio.gather(

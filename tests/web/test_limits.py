@@ -27,7 +27,7 @@ async def test_requests_a_minute(proxy_with: ProxyWith, upstream: ScriptedUpstre
     error = error_of(body)
     assert (status, error["type"], error["code"]) == (429, "rate_limit_error", "rate_limit_exceeded")
     assert "4 requests a minute" in error["message"]
-    assert 13 <= int(headers["retry-after"]) <= 15
+    assert 10 <= int(headers["retry-after"]) <= 15
     assert (headers["x-ratelimit-remaining-requests"], "x-should-retry" in headers) == ("0", False)
     assert (len(upstream.requests), len(await ledger_rows(proxy))) == (4, 4)
     with pytest.raises(openai.RateLimitError):
@@ -43,7 +43,7 @@ async def test_images_a_minute(proxy_with: ProxyWith, upstream: ScriptedUpstream
     assert (status, error_of(body)["code"]) == (429, "rate_limit_exceeded")
     assert "6 images a minute" in error_of(body)["message"]
     assert (headers["x-ratelimit-remaining-images"], headers["x-ratelimit-remaining-requests"]) == ("0", "1")
-    assert int(headers["retry-after"]) == 60
+    assert 50 <= int(headers["retry-after"]) <= 60
     assert [request.json().get("n") for request in upstream.requests] == [4, 2]
 
 
