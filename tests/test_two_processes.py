@@ -13,6 +13,7 @@ import pytest
 from tests.support.pictures import png
 from tests.support.proxy import MEMBER_KEY, RunningProxy, spawn_proxy
 from tests.support.upstream import ScriptedUpstream, image_json, pause
+from tests.support.waiting import eventually
 
 FELT_WITHIN_S = 2.0
 
@@ -77,8 +78,7 @@ async def test_a_limit_is_exact_over_two_processes_at_once(
             for n in range(100)
             for proxy in (one, two)
         ]
-        while sum(call.done() for call in calls) < 195:
-            await asyncio.sleep(0.02)
+        await eventually(lambda: sum(call.done() for call in calls) >= 195, 60)
         gate.set()
         answers = await asyncio.gather(*calls)
     statuses = [status for status, _, _ in answers]

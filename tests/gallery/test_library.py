@@ -13,12 +13,14 @@ import pytest
 from pixie_proxy.errors import NotFound, StorageUnavailable
 from pixie_proxy.gallery.library import Library, may_see
 from pixie_proxy.gallery.sharing import LinkSigner
+from pixie_proxy.gallery.upkeep import Upkeep
 from pixie_proxy.index import Tx, images
 from pixie_proxy.index.sqlite import open_sqlite
 from pixie_proxy.records import ROLES, CallRecord, ImageRecord, StoredImage, User, Visibility, new_id
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.storage import PIECE_BYTES, folder_ref
 from pixie_proxy.storage.memory import MemoryStorage
+from pixie_proxy.tasks import TaskKeeper
 from pixie_proxy.threads import WorkerThreads
 from tests.support.calls import ANN, a_call, admit
 from tests.support.pictures import png
@@ -87,7 +89,10 @@ async def rooms(tmp_path: Path) -> AsyncIterator[Rooms]:
     spool = Spool(tmp_path / "spool", writers)
     spool.open()
     storage = MemoryStorage()
-    yield Rooms(Library(index, storage, spool, LINKS), storage, spool, tmp_path)
+    tasks = TaskKeeper()
+    upkeep = Upkeep(index, storage, tasks, lambda _: None)
+    yield Rooms(Library(index, storage, spool, LINKS, upkeep), storage, spool, tmp_path)
+    await tasks.close()
     spool.close()
     await asyncio.to_thread(writers.close)
     await index.close()
