@@ -114,7 +114,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             thumbnails = Thumbnails(thumbnails_dir, library, background)
             retention = Retention(index, storage, upkeep, settings.gallery)
             background.spawn(directory.watch(), "directory")
-            tasks.spawn(recover(spool, index, storage, finisher), "recovery")
+            background.spawn(recover(spool, index, storage, finisher), "recovery")
             background.spawn(upkeep.run(), "upkeep")
             background.spawn(retention.run(), "retention")
             yield Context(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import sqlite3
 import subprocess
 import sys
@@ -31,6 +33,21 @@ def added(pixie: Pixie, name: str, *options: str) -> str:
     code, out, err = pixie("user", "add", name, *options)
     assert code == 0, err
     return str(out.strip())
+
+
+def test_the_readme_runs_as_printed(pixie: Pixie) -> None:
+    """Every `$ pixie` line about people, in its order; the key that is revoked is the one that was made."""
+    text = Path("README.md").read_text().split("### People")[1].split("\n### ")[0].split("\n## ")[0]
+    lines = re.findall(r"^\$ pixie (.*)$", text, re.MULTILINE)
+    assert len(lines) >= 4
+    key = ""
+    for line in lines:
+        arguments = shlex.split(line)
+        if arguments[:2] == ["key", "revoke"]:
+            arguments[2] = key[:7]
+        code, out, err = pixie(*arguments)
+        assert code == 0, (line, err)
+        key = out.strip() if out.startswith("px-") else key
 
 
 def test_a_key_is_shown_once_and_stored_as_a_digest(pixie: Pixie, tmp_path: Path) -> None:

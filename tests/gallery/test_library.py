@@ -90,7 +90,7 @@ async def rooms(tmp_path: Path) -> AsyncIterator[Rooms]:
     spool.open()
     storage = MemoryStorage()
     tasks = TaskKeeper()
-    upkeep = Upkeep(index, storage, tasks, lambda _: None)
+    upkeep = Upkeep(index, storage, tasks)
     yield Rooms(Library(index, storage, spool, LINKS, upkeep), storage, spool, tmp_path)
     await tasks.close()
     spool.close()
