@@ -16,6 +16,7 @@ from aiohttp import web
 from pixie_proxy import backends
 from pixie_proxy.accounts.declared import FirstAdmin, make_first_admin, sync_declared
 from pixie_proxy.accounts.directory import Directory
+from pixie_proxy.accounts.sessions import Sessions
 from pixie_proxy.config import Settings
 from pixie_proxy.errors import ConfigError, ProxyError
 from pixie_proxy.gallery.library import Library
@@ -39,8 +40,10 @@ from pixie_proxy.threads import WorkerThreads
 from pixie_proxy.upstream import Upstream
 from pixie_proxy.upstream.catalog import Catalog
 from pixie_proxy.upstream.fetch import ImageFetcher
+from pixie_proxy.web.attempts import Attempts
 from pixie_proxy.web.context import CONTEXT, Context
 from pixie_proxy.web.edge import edge
+from pixie_proxy.web.login import ATTEMPTS
 from pixie_proxy.web.routes import build
 
 log = logging.getLogger(__name__)
@@ -53,6 +56,7 @@ def create_app(settings: Settings) -> web.Application:
     """Wire the proxy; everything is opened when the application starts and closed in reverse when it stops."""
     app = web.Application(middlewares=[edge], client_max_size=settings.uploads.max_json_mb * 1_000_000)
     app.add_routes(build())
+    app[ATTEMPTS] = Attempts()
 
     async def life(app: web.Application) -> AsyncIterator[None]:
         async with open_context(settings) as context:
@@ -121,6 +125,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
                 settings=settings,
                 index=index,
                 directory=directory,
+                sessions=Sessions(index, directory),
                 generation=generation,
                 library=library,
                 links=links,

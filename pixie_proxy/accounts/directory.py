@@ -35,6 +35,7 @@ class Directory:
         self._index = index
         self._general = limits.model_dump()
         self._known: dict[str, tuple[Credential, User]] = {}
+        self._by_key_id: dict[str, tuple[Credential, User]] = {}
         self._version = -1
         self._used_us: dict[str, int] = {}
         self._noted_at = time.monotonic()
@@ -45,6 +46,7 @@ class Directory:
             lambda tx: (people.version(tx), accounts.all_credentials(tx))
         )
         self._known = {found.digest: (found, self._user(found)) for found in credentials}
+        self._by_key_id = {found[0].key_id: found for found in self._known.values()}
 
     async def watch(self) -> None:
         """Follow what any process changes, and note when keys were used; runs until it is cancelled."""
@@ -61,19 +63,18 @@ class Directory:
 
     def find(self, key: str) -> User:
         """Give the user of a key. Raises InvalidApiKey, in one way for every reason."""
-        found = self._known.get(digest(key))
-        if found is not None:
-            credential, user = found
-            now_us = time.time_ns() // 1000
-            is_live = credential.revoked_us is None and (
-                credential.expires_us is None or now_us < credential.expires_us
-            )
-            if is_live and not user.disabled:
-                self._used_us[credential.key_id] = now_us
-                return user
+        user = _live_user(self._known.get(digest(key)))
+        if user is not None:
+            if user.key_id is not None:
+                self._used_us[user.key_id] = time.time_ns() // 1000
+            return user
         raise InvalidApiKey(
             f"Incorrect API key provided: {_masked(key)}. Ask the admin of this proxy for a key."
         )
+
+    def user_of_key(self, key_id: str) -> User | None:
+        """Give the user of a key by the key's id, while both are good: what a session asks at every request."""
+        return _live_user(self._by_key_id.get(key_id))
 
     async def _note_use(self) -> None:
         """Write down when each key was last used: now and then, for it is a nicety and each write costs an fsync."""
@@ -91,6 +92,18 @@ class Directory:
             key_id=credential.key_id,
             limits=replace(Limits(**self._general), **own.limits),
         )
+
+
+def _live_user(found: tuple[Credential, User] | None) -> User | None:
+    """Give the user of a credential that is neither revoked nor expired nor a disabled user's."""
+    if found is None:
+        return None
+    credential, user = found
+    now_us = time.time_ns() // 1000
+    is_live = credential.revoked_us is None and (
+        credential.expires_us is None or now_us < credential.expires_us
+    )
+    return user if is_live and not user.disabled else None
 
 
 def _touch_keys(tx: Tx, used_us: Mapping[str, int]) -> None:

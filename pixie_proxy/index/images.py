@@ -228,6 +228,40 @@ def page(
     return Page(items=items[::-1] if backwards else items, has_more=len(rows) > limit)
 
 
+def owners(tx: Tx, viewer: User) -> list[str]:
+    """Name everyone with images that `viewer` may see. A look or two into an index a user, however many images."""
+    rows = tx.all(
+        "SELECT u.name FROM users u WHERE " + _has_seen(viewer, "i.owner_id = u.id") + " ORDER BY u.name",
+        viewer=viewer.id,
+    )
+    return [row["name"] for row in rows]
+
+
+def models(tx: Tx, viewer: User) -> list[str]:
+    """Name the models of the images that `viewer` may see: from one model to the next along the index."""
+    rows = tx.all(
+        "WITH RECURSIVE each_model (model) AS ("
+        "SELECT min(i.model) FROM images i WHERE i.deleted_us IS NULL"
+        " UNION ALL SELECT (SELECT min(i.model) FROM images i WHERE i.deleted_us IS NULL AND i.model > m.model)"
+        " FROM each_model m WHERE m.model IS NOT NULL)"
+        " SELECT m.model FROM each_model m WHERE m.model IS NOT NULL AND "
+        + _has_seen(viewer, "i.model = m.model")
+        + " ORDER BY m.model",
+        viewer=viewer.id,
+    )
+    return [row["model"] for row in rows]
+
+
+def _has_seen(viewer: User, what: str) -> str:
+    """Write the condition that there is an image of this kind which `viewer` may see."""
+    rights = _rights(viewer, None, None, deleted=False)
+    looks = [
+        "EXISTS (SELECT 1 FROM images i WHERE i.deleted_us IS NULL AND " + " AND ".join([what, *right]) + ")"
+        for right in rights
+    ]
+    return "(" + " OR ".join(looks) + ")"
+
+
 def _rights(
     viewer: User, owner_id: str | None, visibility: Visibility | None, *, deleted: bool
 ) -> list[tuple[str, ...]]:

@@ -12,6 +12,7 @@ from pixie_proxy.admission.uploads import UploadSlots
 
 if TYPE_CHECKING:
     from pixie_proxy.accounts.directory import Directory
+    from pixie_proxy.accounts.sessions import Session, Sessions
     from pixie_proxy.config import Settings
     from pixie_proxy.gallery.library import Library
     from pixie_proxy.gallery.sharing import LinkSigner
@@ -31,6 +32,7 @@ class Context:
     settings: Settings
     index: Index
     directory: Directory
+    sessions: Sessions
     generation: Generation
     library: Library
     links: LinkSigner
@@ -48,6 +50,11 @@ STREAMING: web.RequestKey[bool] = web.RequestKey("streaming", bool)
 """Set once an answer has begun: from then on an error can only break it."""
 
 USER: web.RequestKey[User] = web.RequestKey("user")
+SESSION: web.RequestKey[Session] = web.RequestKey("session")
+"""Set where somebody is signed in with a browser."""
+
+FIELDS: web.RequestKey[dict[str, str]] = web.RequestKey("fields")
+"""The fields of a page's form, once they were read."""
 
 
 def context_of(request: web.Request) -> Context:

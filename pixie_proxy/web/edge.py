@@ -20,6 +20,7 @@ from pixie_proxy.errors import (
 )
 from pixie_proxy.records import new_id
 from pixie_proxy.web.context import CONTEXT, REQUEST_ID, STREAMING
+from pixie_proxy.web.html import error_page, wants_page
 
 log = logging.getLogger(__name__)
 
@@ -34,21 +35,21 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         response = await handler(request)
     except ProxyError as exc:
-        response = error_response(exc)
+        response = _tell(request, exc)
     except web.HTTPException as exc:
         if exc.status < 400:
             raise
-        response = error_response(_translate(request, exc))
+        response = _tell(request, _translate(request, exc))
     except asyncio.CancelledError:
         raise
     except web.RequestPayloadError:
-        response = error_response(InvalidBody("The request's body is broken: its framing can't be read."))
+        response = _tell(request, InvalidBody("The request's body is broken: its framing can't be read."))
         response.force_close()  # nobody knows where the next request begins
     except Exception as exc:
         if isinstance(exc, ConnectionError) and request.transport is None:
             return web.Response(status=_GONE)  # nobody is left to read it
         log.exception("a handler failed", extra={"request_id": request_id})
-        response = error_response(InternalError())
+        response = _tell(request, InternalError())
     if not response.prepared:
         if request.get(STREAMING):
             # What has begun can't become an error any more: it must end so that nobody takes it for whole.
@@ -75,6 +76,11 @@ def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
     if request.app[CONTEXT].generation.is_draining:
         response.force_close()
         headers["Connection"] = "close"
+
+
+def _tell(request: web.Request, error: ProxyError) -> web.Response:
+    """Answer with an error: a page for people, JSON for programs."""
+    return error_page(request, error) if wants_page(request) else error_response(error)
 
 
 def error_response(error: ProxyError) -> web.Response:

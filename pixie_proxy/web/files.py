@@ -18,11 +18,14 @@ INERT = {
 }
 """Bytes that others made: whatever they hold, no browser runs it."""
 
+OWN = {"Vary": "Authorization, Cookie", "Cross-Origin-Resource-Policy": "same-origin"}
+"""Beside it where a key or a cookie opens them: no page but ours may use them."""
+
 
 async def content(request: web.Request) -> web.StreamResponse:
     """Serve an image that the caller may see."""
     record = await context_of(request).library.get(request.match_info["id"], request[USER])
-    return await _serve(request, record, {"Vary": "Authorization"})
+    return await _serve(request, record, OWN)
 
 
 async def linked(request: web.Request) -> web.StreamResponse:

@@ -118,7 +118,7 @@ def json_response(body: object) -> web.Response:
     return web.Response(
         body=orjson.dumps(body),
         content_type="application/json",
-        headers={"Cache-Control": "private, no-store", "Vary": "Authorization"},
+        headers={"Cache-Control": "private, no-store", "Vary": "Authorization, Cookie"},
     )
 
 

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from pixie_proxy.web import files, gallery, images, models, ops, thumbnails
+from pixie_proxy.web import files, gallery, images, login, models, ops, pages, thumbnails
 from pixie_proxy.web.auth import Access, guarded
+from pixie_proxy.web.static import static
 
 
 class Route(NamedTuple):
@@ -36,6 +37,15 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/images/{id}/thumbnail", thumbnails.thumbnail, "user"),
     Route("POST", "/v1/images/{id}/restore", gallery.restore_image, "maker"),
     Route("GET", "/i/{name}", files.linked, "open"),
+    Route("GET", "/", pages.gallery, "page"),
+    Route("GET", "/images/{id}", pages.image, "page"),
+    Route("POST", "/images/{id}/visibility", pages.set_visibility, "maker page"),
+    Route("POST", "/images/{id}/delete", pages.delete, "maker page"),
+    Route("POST", "/images/{id}/restore", pages.restore, "maker page"),
+    Route("GET", "/login", login.login_page, "open"),
+    Route("POST", "/login", login.login, "open"),
+    Route("POST", "/logout", login.logout, "page"),
+    Route("GET", "/static/{name}", static, "open"),
     Route("GET", "/healthz", ops.healthz, "open"),
     Route("GET", "/readyz", ops.readyz, "open"),
 )
@@ -44,8 +54,13 @@ ROUTES: tuple[Route, ...] = (
 def build(routes: Iterable[Route] = ROUTES) -> list[web.RouteDef]:
     """Make aiohttp's routes; GET answers HEAD as well."""
     return [
-        web.get(route.path, guarded(route.handler, route.access))
+        web.get(_pattern(route.path), guarded(route.handler, route.access))
         if route.method == "GET"
-        else web.route(route.method, route.path, guarded(route.handler, route.access))
+        else web.route(route.method, _pattern(route.path), guarded(route.handler, route.access))
         for route in routes
     ]
+
+
+def _pattern(path: str) -> str:
+    """Keep the page of an image apart from /images/generations, which an SDK asks for whose base URL lacks its /v1."""
+    return path.replace("{id}", "{id:img_[^/]+}") if path.startswith("/images/") else path

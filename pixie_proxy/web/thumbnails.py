@@ -32,8 +32,8 @@ async def thumbnail(request: web.Request) -> web.StreamResponse:
     etag = f'"{record.sha256}-{size_px}"'
     headers = {
         **files.INERT,
+        **files.OWN,
         "Cache-Control": "private, no-cache",
-        "Vary": "Authorization",
         "ETag": etag,
     }
     if files.matches(request.headers.get("If-None-Match"), etag):

@@ -329,3 +329,21 @@ def test_image_knows_its_request_and_owner(tx: Tx) -> None:
     assert images.get(tx, "img_none") is None
     tx.run("ROLLBACK TO test")
     tx.run("RELEASE test")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_filters_offer_what_a_viewer_finds_and_nothing_else(
+    tx: Tx, everything: list[ImageRecord], seed: int
+) -> None:
+    """A name or a model of which the viewer may see no image does not show."""
+    left = random.Random(seed).sample([image for image in everything if image.deleted_us is None], seed)
+    tx.run("SAVEPOINT few")
+    tx.run("UPDATE images SET deleted_us = 7")
+    for image in left:
+        tx.run("UPDATE images SET deleted_us = NULL WHERE id = :id", id=image.id)
+    for viewer in USERS.values():
+        seen = [image for image in left if may_see(viewer, replace(image, deleted_us=None))]
+        assert images.owners(tx, viewer) == sorted({image.owner_name for image in seen})
+        assert images.models(tx, viewer) == sorted({image.model for image in seen})
+    tx.run("ROLLBACK TO few")
+    tx.run("RELEASE few")

@@ -319,7 +319,7 @@ async def test_another_ones_private_image_answers_as_one_that_does_not_exist(
             answers = []
             for identifier in (unknown, image["id"], thrown["id"]):
                 status, found, body = await proxy.request(
-                    method, path.replace("{id}", identifier), key=key, **options
+                    method, path.replace("{id}", identifier), key=key, allow_redirects=False, **options
                 )
                 kept = {
                     name: value.replace(identifier, "ID")
@@ -330,6 +330,6 @@ async def test_another_ones_private_image_answers_as_one_that_does_not_exist(
             assert answers[0] == answers[1] == answers[2], (method, path, options, key)
             seen.add((answers[0][0], key))
     assert (404, OTHER_KEY) in seen
-    assert not [status for status, _ in seen if status < 400]
+    assert {status for status, _ in seen if status < 400} <= {303}  # a page's way to the sign-in page
     assert await send(proxy, "GET", image) == before
     assert before[0] == 200

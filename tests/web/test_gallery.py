@@ -226,7 +226,7 @@ async def test_lists_are_kept_by_no_shared_cache(proxy: RunningProxy) -> None:
     """One user's view must never be another's."""
     for path in ("/v1/images", "/v1/me", "/v1/models"):
         _, headers, _ = await proxy.request("GET", path)
-        assert (headers["Cache-Control"], headers["Vary"]) == ("private, no-store", "Authorization")
+        assert (headers["Cache-Control"], headers["Vary"]) == ("private, no-store", "Authorization, Cookie")
 
 
 async def test_the_sdk_can_read_our_errors(proxy: RunningProxy) -> None:

@@ -1,0 +1,231 @@
+"""The gallery's pages: the list, one image, and what its owner may do with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+
+from pixie_proxy.config import Settings
+from pixie_proxy.errors import InvalidValue, NotFound
+from pixie_proxy.gallery.library import may_change
+from pixie_proxy.index import Tx, accounts, images
+from pixie_proxy.records import VISIBILITIES, ImageRecord, Page, User, Visibility, id_time_us
+from pixie_proxy.web import queries
+from pixie_proxy.web.context import USER, context_of
+from pixie_proxy.web.forms import read_fields
+from pixie_proxy.web.html import page
+from pixie_proxy.web.wire import share
+
+_PER_PAGE = 24
+_LIST_PX, _IMAGE_PX = 256, 512
+"""How large thumbnails are wished; `gallery.thumbnail_px` says which there are."""
+
+_ALT_CHARACTERS = 300
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """An image as pages show it. `width` and `height` keep its place while it loads."""
+
+    record: ImageRecord
+    alt: str
+    size_px: int
+    width: int
+    height: int
+    created_us: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """One page of the list with what its filters offer."""
+
+    page: Page[ImageRecord]
+    owners: list[str]
+    models: list[str]
+
+
+async def gallery(request: web.Request) -> web.Response:
+    """List the images that the viewer may see, newest first."""
+    context, viewer = context_of(request), request[USER]
+    chosen = {name: request.query.get(name) or None for name in ("owner", "model")}
+    after, before = queries.image_cursor(request, "after"), queries.image_cursor(request, "before")
+    found = await _list(request, chosen, after=after, before=before if after is None else None)
+    is_first = after is None
+    if before is not None and after is None:
+        is_first = not found.page.has_more
+        if is_first:  # the way back ends here: a full first page, not the few that are newer
+            found = await _list(request, chosen)
+    items = found.page.items
+    small = _size_px(context.settings, _LIST_PX)
+    has_older = found.page.has_more or (before is not None and not is_first)
+    return page(
+        request,
+        "gallery.html",
+        pictures=[_picture(record, small) for record in items],
+        dense_px=_size_px(context.settings, _IMAGE_PX),
+        owners=_with_chosen(
+            [name for name in found.owners if name != viewer.name], chosen["owner"], "me", viewer.name
+        ),
+        models=_with_chosen(found.models, chosen["model"]),
+        chosen=chosen,
+        older={**chosen, "after": items[-1].id} if items and has_older else None,
+        newer={**chosen, "before": items[0].id} if items and not is_first else None,
+        trashed=await _trashed(request),
+        base_url=f"{context.links.base_url}/v1",
+        default_model=context.settings.models.default,
+    )
+
+
+async def image(request: web.Request) -> web.Response:
+    """Show one image with everything that is known of it."""
+    settings, library, viewer = context_of(request).settings, context_of(request).library, request[USER]
+    record = await library.get(request.match_info["id"], viewer)
+    is_own = may_change(record, viewer)
+    return page(
+        request,
+        "image.html",
+        picture=_picture(record, _size_px(settings, _IMAGE_PX)),
+        image=record,
+        is_vector=record.mime == "image/svg+xml",
+        kind=record.mime.removeprefix("image/").removesuffix("+xml").upper(),
+        params=_params(record),
+        cost_micros=share(record.cost_micros, record.siblings, record.position),
+        is_own=is_own,
+        link=library.url(record) if viewer.is_admin or record.owner_id == viewer.id else None,
+        visibilities=_offered(record, allows_public=settings.gallery.allow_public),
+    )
+
+
+async def set_visibility(request: web.Request) -> web.Response:
+    """Change who may see an image."""
+    library, viewer = context_of(request).library, request[USER]
+    record = await library.get(request.match_info["id"], viewer)
+    wanted = _visibility((await read_fields(request)).get("visibility"))
+    await library.change(record, viewer, visibility=wanted)
+    return _see_other(f"/images/{record.id}")
+
+
+async def delete(request: web.Request) -> web.Response:
+    """Put an image into the trash; the list then offers to take it out again. Twice is no fault."""
+    library, viewer = context_of(request).library, request[USER]
+    record = await library.find(request.match_info["id"], viewer)
+    await library.delete(record, viewer)
+    return _see_other(f"/?trashed={record.id}")
+
+
+async def restore(request: web.Request) -> web.Response:
+    """Take an image out of the trash."""
+    library, viewer = context_of(request).library, request[USER]
+    record = await library.find(request.match_info["id"], viewer)
+    await library.restore(record, viewer)
+    return _see_other(f"/images/{record.id}")
+
+
+async def _list(
+    request: web.Request,
+    chosen: dict[str, str | None],
+    *,
+    after: str | None = None,
+    before: str | None = None,
+) -> _Found:
+    viewer = request[USER]
+    owner, model = chosen["owner"], chosen["model"]
+
+    def work(tx: Tx) -> _Found:
+        return _Found(
+            page=_page(tx, viewer, owner, model, after, before),
+            owners=images.owners(tx, viewer),
+            models=images.models(tx, viewer),
+        )
+
+    return await context_of(request).index.read(work)
+
+
+def _page(
+    tx: Tx, viewer: User, owner: str | None, model: str | None, after: str | None, before: str | None
+) -> Page[ImageRecord]:
+    owner_id = viewer.id if owner == "me" else None
+    if owner is not None and owner != "me":
+        found = accounts.get_user_by_name(tx, owner)
+        if found is None:
+            return Page(items=[], has_more=False)
+        owner_id = found.id
+    return images.page(
+        tx, viewer, owner_id=owner_id, model=model, after=after, before=before, limit=_PER_PAGE
+    )
+
+
+async def _trashed(request: web.Request) -> str | None:
+    """Give the image that was just deleted, if it is there to be restored."""
+    image_id = request.query.get("trashed")
+    if image_id is None:
+        return None
+    try:
+        record = await context_of(request).library.find(image_id, request[USER])
+    except NotFound:
+        return None
+    return record.id if record.deleted_us is not None else None
+
+
+def _with_chosen(known: list[str], chosen: str | None, *not_listed: str) -> list[str]:
+    """Keep a filter that is set among the choices, though it finds nothing."""
+    return known if chosen is None or chosen in {*known, *not_listed} else [*known, chosen]
+
+
+def _size_px(settings: Settings, wanted: int) -> int:
+    """Choose among the thumbnails that there are: the next larger one, else the largest."""
+    known = settings.gallery.thumbnail_px
+    return min((size for size in known if size >= wanted), default=max(known))
+
+
+def _picture(record: ImageRecord, longest_px: int) -> Picture:
+    width, height = record.width or longest_px, record.height or longest_px
+    scale = min(1.0, longest_px / max(width, height))
+    prompt = " ".join((record.prompt or "").split())
+    if len(prompt) > _ALT_CHARACTERS:
+        prompt = prompt[: _ALT_CHARACTERS - 1] + "…"
+    return Picture(
+        record=record,
+        size_px=longest_px,
+        alt=prompt or "An image without a prompt",
+        width=max(1, round(width * scale)),
+        height=max(1, round(height * scale)),
+        created_us=id_time_us(record.id),
+    )
+
+
+def _params(record: ImageRecord) -> list[tuple[str, str]]:
+    """Give what was asked for beside prompt and model, as people wrote it."""
+    values: dict[str, Any] = record.params
+    return [
+        (
+            name,
+            value
+            if isinstance(value, str)
+            else str(value).lower()
+            if isinstance(value, bool)
+            else str(value),
+        )
+        for name, value in values.items()
+        if value is not None
+    ]
+
+
+def _offered(record: ImageRecord, *, allows_public: bool) -> list[Visibility]:
+    """Give the visibilities to choose from: `public` where it means something, or is set already."""
+    return [
+        each for each in VISIBILITIES if each != "public" or allows_public or record.visibility == "public"
+    ]
+
+
+def _visibility(text: str | None) -> Visibility:
+    for known in VISIBILITIES:
+        if text == known:
+            return known
+    raise InvalidValue(f"'visibility' must be one of {', '.join(VISIBILITIES)}.", param="visibility")
+
+
+def _see_other(path: str) -> web.Response:
+    return web.Response(status=303, headers={"Location": path, "Vary": "Cookie"})

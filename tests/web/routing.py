@@ -1,0 +1,33 @@
+"""What the tests that go over all routes share."""
+
+from __future__ import annotations
+
+import re
+from typing import get_args
+
+import pytest
+
+from pixie_proxy.web.auth import Access
+from pixie_proxy.web.routes import ROUTES
+
+OPEN = {
+    "GET /i/{name}",
+    "GET /login",
+    "POST /login",
+    "GET /static/{name}",
+    "GET /healthz",
+    "GET /readyz",
+}
+"""All that may be used without a key. A route that is added here is open on purpose."""
+
+ACCESSES = get_args(Access)
+EVERY_ROUTE = pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
+_HOLES = {"{name}": "x", "{model}": "gpt-image-2", "{id}": "img_" + "0" * 26}
+
+
+def path_of(path: str, image_id: str = _HOLES["{id}"]) -> str:
+    """Fill the holes of a route's path with something well-formed."""
+    filled = path.replace("{id}", image_id)
+    for hole, value in _HOLES.items():
+        filled = filled.replace(hole, value)
+    return re.sub(r"\{\w+\}", "x", filled)
