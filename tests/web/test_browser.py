@@ -15,7 +15,7 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 from playwright.async_api import Browser as Chromium
-from playwright.async_api import Page, Request, Response, Route, async_playwright
+from playwright.async_api import Page, Request, Response, Route, async_playwright, expect
 
 from pixie_proxy.web import pages
 from tests.conftest import require
@@ -184,7 +184,8 @@ async def test_delete_and_undo_by_keyboard_alone(
     (image_id,) = await make(proxy)
     async with watched(chromium, proxy, size, dark=True) as page:
         await page.goto("/")
-        await page.keyboard.type(MEMBER_KEY)  # the field has the focus
+        await expect(page.get_by_label("API key")).to_be_focused(timeout=20_000)
+        await page.keyboard.type(MEMBER_KEY)
         await page.keyboard.press("Enter")
         await page.wait_for_url("**/")
         await page.keyboard.press("Tab")
