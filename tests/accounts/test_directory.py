@@ -108,6 +108,22 @@ async def test_keys_that_look_alike_are_different(index: Index) -> None:
             found.find(other)
 
 
+async def test_ten_thousand_keys_alike_at_both_ends_are_never_confused(index: Index) -> None:
+    """All share their first and last 20 characters; each opens its own user, and none of the digests opens any."""
+    keys = {f"px-{'a' * 17}{number:08d}{'z' * 20}": f"user {number}" for number in range(10_000)}
+
+    def work(tx: Tx) -> None:
+        for key, name in keys.items():
+            people.add_user(tx, name, "member", {}, key_text=key)
+
+    await index.write(work)
+    found = await directory(index)
+    assert {key: found.find(key).name for key in keys} == keys
+    for key in list(keys)[::100]:
+        with pytest.raises(InvalidApiKey):
+            found.find(digest(key))
+
+
 async def test_what_changed_holds_from_the_next_load_on(index: Index) -> None:
     """A revoked key opens nothing any more."""
     key = await with_key(index)

@@ -17,10 +17,11 @@ import pytest
 from playwright.async_api import Browser as Chromium
 from playwright.async_api import Page, Request, Response, Route, async_playwright, expect
 
+from pixie_proxy.upstream.demo import demo_upstream
 from pixie_proxy.web import pages
 from tests.conftest import require
 from tests.support.pictures import png
-from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, OTHER_KEY, RunningProxy
+from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, OTHER_KEY, RunningProxy, run_proxy
 from tests.support.upstream import ScriptedUpstream, image_json
 from tests.web.browsing import make, sign_in
 
@@ -265,6 +266,26 @@ async def test_a_page_of_another_site_can_do_nothing(
     assert answer.status in {303, 403}  # without the cookie, or refused with it
     assert (await proxy.get(f"/v1/images/{image_id}"))["id"] == image_id
     await context.close()
+
+
+@AT_EVERY_SIZE
+async def test_pictures_of_the_demo_are_seen(chromium: Chromium, tmp_path: Path, size: str) -> None:
+    """The whole way: an SDK has pictures drawn, PNG and SVG, and a person sees them in the browser."""
+    async with demo_upstream(pace=0) as drawing, run_proxy(tmp_path / "data", drawing) as proxy:
+        sdk = proxy.sdk()
+        await sdk.images.generate(
+            model="gpt-image-2", prompt="A lighthouse above the sea", n=2, size="1024x1024"
+        )
+        await sdk.images.generate(model="gpt-image-2.6-flare", prompt="A cat on a roof", output_format="svg")
+        async with watched(chromium, proxy, size) as page:
+            await signed_in(page)
+            await _all_load(page)
+            assert await page.locator(".grid img").count() == 3
+            await shoot(page, tmp_path, f"{size}-demo-list")
+            await page.get_by_role("link", name="A cat on a roof").first.click()
+            await page.wait_for_url("**/images/img_*")
+            await _all_load(page)
+            await shoot(page, tmp_path, f"{size}-demo-image")
 
 
 async def _ids(page: Page) -> list[str]:

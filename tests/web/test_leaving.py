@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
+from contextlib import suppress
 from typing import Any, Literal
 
+import aiohttp
 import pytest
 
 from tests.support.pictures import png
@@ -14,6 +17,7 @@ from tests.support.upstream import (
     Exchange,
     ScriptedUpstream,
     body,
+    cut,
     error_json,
     head,
     image_json,
@@ -201,3 +205,30 @@ async def test_the_client_that_stays_is_not_disturbed(
     go.set()
     assert files_of(await staying) == [BIG, png(seed=1)]
     assert len(await kept(proxy)) == 4
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_slots_are_free_after_random_aborts(
+    proxy: RunningProxy, upstream: ScriptedUpstream, seed: int
+) -> None:
+    """Sixty clients leave at random instants, of calls that end well, badly or not at all: nothing stays in use."""
+    chance = random.Random(seed)
+    endings = (
+        image_json([png(64, 64)]),
+        [head(500), body(b"no")],
+        [head(200), body(b'{"data": [{"b64'), cut("rst")],
+    )
+
+    async def leave() -> None:
+        with suppress(TimeoutError, aiohttp.ClientError):
+            async with asyncio.timeout(chance.uniform(0, 0.2)):
+                await proxy.request("POST", "/v1/images/generations", json=CAT)
+
+    upstream.default(pause(0.05), *chance.choice(endings))
+    await asyncio.gather(*[leave() for _ in range(60)])
+    await eventually(lambda: _nothing_in_use(proxy))
+
+
+async def _nothing_in_use(proxy: RunningProxy) -> bool:
+    used = await account(proxy)
+    return (used.in_flight, used.held_micros) == (0, 0)
