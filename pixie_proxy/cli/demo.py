@@ -122,6 +122,7 @@ async def _make_image(url: str, key: str) -> dict[str, Any]:
 _GUIDE = """
   A real image, made through the proxy:  {path}
   Every image is kept in:                {kept}
+  The gallery, signed in with the key:   {url}/
   The list of them:                      curl -H "Authorization: Bearer {key}" {url}/v1/images
 
   Point any OpenAI SDK here:
