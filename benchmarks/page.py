@@ -32,16 +32,16 @@ Measured on 2026-11-21 on the same machine by timing each step of 27 kB calls (m
 | home: rename and its fsync beside the settling transaction | 0.57 ms | 6.7 ms |
 | one `fsync` | 0.17 ms | 0.72 ms |
 
-- **The disk comes first, and in sequence.** A call waits for five fsyncs of its own and two commits, one after the other.
+- **The disk comes first, and in sequence.** A call waits for five fsyncs of its own and two commits, one by one.
   With one client that is two thirds of what is added: the bar of 1.5 ms leaves room for four of them on this disk.
 - **With 16 clients the threads wait for the interpreter's lock.** A call takes 2 ms of processor time (0.75 ms in the
-  event loop, the rest in the threads that write, half of it for making inodes), so 500 calls a second leave a core half
-  idle. About 175 `futex` calls a request show why: each of the ~40 system calls and SQL statements of a call hands the
-  lock over and back while 16 threads and the loop want it. “Disk alone”, without a loop beside it, does four times as
-  many.
-- **What would mend it**: the durable write of a call (already one function, `SpooledCall._seal`) in a process of its own,
-  so that no lock is shared with the loop, and call folders made and fsynced ahead of time, which takes one inode and one
-  fsync off each call's way. What was tried and did not help: 2 to 8 threads instead of 16, other switch intervals.
+  event loop, the rest in the threads that write, half of it for making inodes), so 500 calls a second leave a core
+  half idle. About 175 `futex` calls a request show why: each of the ~40 system calls and SQL statements of a call
+  hands the lock over and back while 16 threads and the loop want it. “Disk alone”, without a loop beside it, does four
+  times as many.
+- **What would mend it**: the durable write of a call (already one function, `SpooledCall._seal`) in a process of its
+  own, so that no lock is shared with the loop, and call folders made and fsynced ahead of time, which takes one inode
+  and one fsync off each call's way. Tried without effect: 2 to 8 threads instead of 16, other switch intervals.
 
 ## How to read it
 
