@@ -1,0 +1,25 @@
+"""Settings: read once, checked once, frozen, self-describing. `sections` says what there is, `loading` reads it."""
+
+from pixie_proxy.config.loading import load_settings
+from pixie_proxy.config.sections import (
+    DeclaredUser,
+    GallerySettings,
+    LimitSettings,
+    ModelSettings,
+    Price,
+    Settings,
+    UploadSettings,
+    UpstreamSettings,
+)
+
+__all__ = [
+    "DeclaredUser",
+    "GallerySettings",
+    "LimitSettings",
+    "ModelSettings",
+    "Price",
+    "Settings",
+    "UploadSettings",
+    "UpstreamSettings",
+    "load_settings",
+]
