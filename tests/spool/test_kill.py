@@ -252,7 +252,7 @@ async def check(traffic: Traffic, proxy: RunningProxy, data: Path) -> None:
     assert {call["state"] for call in outside.calls(data)} <= {"done", "unknown"}
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, 2, *[pytest.param(n, marks=pytest.mark.torture) for n in range(3, 13)]])
 async def test_a_kill_at_any_instant_loses_nothing(
     tmp_path: Path, upstream: ScriptedUpstream, seed: int
 ) -> None:
