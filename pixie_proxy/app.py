@@ -6,10 +6,9 @@ import asyncio
 import logging
 import os
 import secrets
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
-from typing import Any
 
 from aiohttp import web
 
@@ -37,7 +36,6 @@ from pixie_proxy.spool.recovery import recover
 from pixie_proxy.storage import SENTINEL, ObjectMissing, Storage
 from pixie_proxy.tasks import TaskKeeper
 from pixie_proxy.threads import WorkerThreads
-from pixie_proxy.upstream import Upstream
 from pixie_proxy.upstream.catalog import Catalog
 from pixie_proxy.upstream.fetch import ImageFetcher
 from pixie_proxy.web.attempts import Attempts
@@ -79,81 +77,68 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     writers = WorkerThreads(WRITER_THREADS, "durable")
     tasks = TaskKeeper()  # calls: a drain waits for them
     background = TaskKeeper()  # what runs until the end
-    async with _closing(writers, tasks):
+    async with AsyncExitStack() as closing:
+        closing.push_async_callback(asyncio.to_thread, writers.close)
         storage = backends.open_storage(settings, writers)
         spool = Spool(settings.server.data_dir / "spool", writers)
         upstream = backends.open_upstream(settings)
-        index = await _or_close(upstream, backends.open_index(settings))
-        thumbnails: Thumbnails | None = None
-        try:
-            await _claim_storage(index, storage)
-            spool.open()
-            links = LinkSigner(await _link_secret(index), settings.link_base(settings.server.port))
-            directory = await _open_directory(settings, index)
-            finisher = Finisher(index, storage)
-            billing = Billing(prices)
-            keeping = Keeping(finisher, tasks, settings.gallery.visibility)
-            relaying = Relaying(
-                settings=settings,
-                upstream=upstream,
-                fetcher=ImageFetcher(settings.upstream.base_url),
-                catalog=catalog,
-                billing=billing,
-                keeping=keeping,
-                links=links,
-            )
-            generation = Generation(
-                index=index,
-                spool=spool,
-                catalog=catalog,
-                billing=billing,
-                keeping=keeping,
-                relaying=relaying,
-                tasks=tasks,
-                threads=writers,
-            )
-            thumbnails_dir = settings.server.data_dir / "thumbnails"
-            upkeep = Upkeep(index, storage, background, partial(forget_thumbnails, thumbnails_dir))
-            library = Library(index, storage, spool, links, upkeep)
-            thumbnails = Thumbnails(thumbnails_dir, library, background)
-            retention = Retention(index, storage, upkeep, settings.gallery)
-            background.spawn(directory.watch(), "directory")
-            background.spawn(recover(spool, index, storage, finisher), "recovery")
-            background.spawn(upkeep.run(), "upkeep")
-            background.spawn(retention.run(), "retention")
-            yield Context(
-                settings=settings,
-                index=index,
-                directory=directory,
-                sessions=Sessions(index, directory),
-                generation=generation,
-                library=library,
-                links=links,
-                thumbnails=thumbnails,
-                catalog=catalog,
-                prices=prices,
-                spool=spool,
-            )
-            if left := len(tasks):
-                log.error("stopping with calls still running", extra={"calls": left})
-        finally:
-            await background.close()
-            await tasks.close()
-            if thumbnails is not None:
-                await thumbnails.close()
-            await upstream.close()
-            await storage.close()
-            spool.close(keeps_folder=await _has_open_calls(index, spool))
-            await index.close()
-
-
-@asynccontextmanager
-async def _closing(writers: WorkerThreads, tasks: TaskKeeper) -> AsyncIterator[None]:
-    try:
-        yield
-    finally:
-        await tasks.close()
-        await asyncio.to_thread(writers.close)
+        closing.push_async_callback(upstream.close)
+        index = await backends.open_index(settings)
+        closing.push_async_callback(index.close)
+        closing.push_async_callback(_close_spool, spool, index)
+        closing.push_async_callback(storage.close)
+        await _claim_storage(index, storage)
+        spool.open()
+        links = LinkSigner(await _link_secret(index), settings.link_base(settings.server.port))
+        directory = await _open_directory(settings, index)
+        finisher = Finisher(index, storage)
+        billing = Billing(prices)
+        keeping = Keeping(finisher, tasks, settings.gallery.visibility)
+        relaying = Relaying(
+            settings=settings,
+            upstream=upstream,
+            fetcher=ImageFetcher(settings.upstream.base_url),
+            catalog=catalog,
+            billing=billing,
+            keeping=keeping,
+            links=links,
+        )
+        generation = Generation(
+            index=index,
+            spool=spool,
+            catalog=catalog,
+            billing=billing,
+            keeping=keeping,
+            relaying=relaying,
+            tasks=tasks,
+            threads=writers,
+        )
+        thumbnails_dir = settings.server.data_dir / "thumbnails"
+        upkeep = Upkeep(index, storage, background, partial(forget_thumbnails, thumbnails_dir))
+        library = Library(index, storage, spool, links, upkeep)
+        thumbnails = Thumbnails(thumbnails_dir, library, background)
+        closing.push_async_callback(thumbnails.close)
+        closing.push_async_callback(tasks.close)
+        closing.push_async_callback(background.close)
+        background.spawn(directory.watch(), "directory")
+        background.spawn(recover(spool, index, storage, finisher), "recovery")
+        background.spawn(upkeep.run(), "upkeep")
+        background.spawn(Retention(index, storage, upkeep, settings.gallery).run(), "retention")
+        yield Context(
+            settings=settings,
+            index=index,
+            directory=directory,
+            sessions=Sessions(index, directory),
+            generation=generation,
+            library=library,
+            links=links,
+            thumbnails=thumbnails,
+            catalog=catalog,
+            prices=prices,
+            spool=spool,
+        )
+        if left := len(tasks):
+            log.error("stopping with calls still running", extra={"calls": left})
 
 
 def _warn_of_idle_settings(settings: Settings) -> None:
@@ -175,13 +160,9 @@ def _warn_of_idle_settings(settings: Settings) -> None:
         log.warning("links will start with http://%s: set server.public_url to where people reach us", host)
 
 
-async def _or_close(upstream: Upstream, opening: Coroutine[Any, Any, Index]) -> Index:
-    """Open the index; a start that fails here leaves no connection pool behind."""
-    try:
-        return await opening
-    except BaseException:
-        await upstream.close()
-        raise
+async def _close_spool(spool: Spool, index: Index) -> None:
+    """Give our part of the spool back, but for what the next start has to settle."""
+    spool.close(keeps_folder=await _has_open_calls(index, spool))
 
 
 async def _has_open_calls(index: Index, spool: Spool) -> bool:

@@ -16,12 +16,9 @@ from pixie_proxy import backends
 from pixie_proxy.config import load_settings
 from pixie_proxy.index import Tx
 from pixie_proxy.index.accounts import StoredKey, StoredUser
-from pixie_proxy.records import Limits
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
-
-LIMIT_NAMES = tuple(Limits.__dataclass_fields__)
 
 
 def json_option(command: F) -> F:

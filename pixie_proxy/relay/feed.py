@@ -80,11 +80,6 @@ class Feed:
             self._wake()
 
     @property
-    def is_closed(self) -> bool:
-        """Whether the answer has ended, well or not."""
-        return self._is_closed
-
-    @property
     def wants_spill(self) -> bool:
         """Whether the client is so far behind that bytes must leave memory."""
         return self._late_bytes >= _PIECE_BYTES

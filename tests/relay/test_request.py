@@ -32,7 +32,7 @@ def from_form(
 
 def a_file(name: str = "image", sha256: str = "0" * 64) -> FilePart:
     return FilePart(
-        name=name, filename="a.png", mime="image/png", path=Path("/tmp/a"), size_bytes=7, sha256=sha256
+        name=name, filename="a.png", mime="image/png", path=Path("a"), size_bytes=7, sha256=sha256
     )
 
 
