@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import random
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ from pixie_proxy.index import Tx
 from tests.support.pictures import png
 from tests.support.proxy import MEMBER_KEY, OTHER_KEY, RunningProxy
 from tests.support.upstream import (
+    Exchange,
     ScriptedUpstream,
     body,
     cut,
@@ -537,6 +539,44 @@ async def test_a_client_that_leaves_while_it_is_admitted_is_known_to_have_left(
     assert context_of(proxy).generation._running == {}
     assert all(row["left_us"] is not None for row in await deliveries(proxy))
     assert upstream.charged == len(await ledger_rows(proxy))
+
+
+@pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.torture)])
+async def test_clients_that_leave_at_random_instants_pay_once(
+    proxy: RunningProxy, upstream: ScriptedUpstream, count: int
+) -> None:
+    """Each comes back as soon as an SDK would, and ends with its own picture: as many charges as calls."""
+    chance = random.Random(7)
+    turns = asyncio.Semaphore(20)
+
+    async def paint(exchange: Exchange) -> None:
+        seed = int(exchange.request.json()["user"])
+        answer = image_json_bytes([png(size_bytes=200_000, seed=seed)])
+        await exchange.write(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n")
+        await exchange.write(b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(answer))
+        for at in range(0, len(answer), 50_000):
+            await asyncio.sleep(0.01)
+            await exchange.write(answer[at : at + 50_000])
+
+    async def ask(seed: int) -> None:
+        fields = {**CAT, "user": str(seed)}
+        async with turns:
+            for tries in range(3):
+                limit_s = chance.uniform(0, 0.12) if tries < 2 else 20
+                try:
+                    async with asyncio.timeout(limit_s):
+                        status, _, answer = await post(proxy, fields, retry(tries))
+                except TimeoutError:
+                    await asyncio.sleep(0.4)
+                    continue
+                assert (status, answer) == (200, image_json_bytes([png(size_bytes=200_000, seed=seed)]))
+                return
+
+    upstream.default(paint)
+    await asyncio.gather(*[ask(seed) for seed in range(count)])
+    await ended(proxy)
+    assert len({request.json()["user"] for request in upstream.requests}) == len(upstream.requests) == count
+    assert not (await account(proxy)).in_flight
 
 
 async def test_an_upload_whose_client_leaves_is_swept(
