@@ -11,14 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
 from pixie_proxy.errors import InternalError, ProxyError, ShuttingDown, Unavailable
-from pixie_proxy.generation.admitting import enter, is_refusal
+from pixie_proxy.generation.admitting import Asked, enter, is_refusal, record
 from pixie_proxy.generation.billing import Billing
 from pixie_proxy.generation.deliveries import Deliveries, Delivery
 from pixie_proxy.generation.job import Answer, Job
@@ -26,7 +25,7 @@ from pixie_proxy.generation.joining import Joining
 from pixie_proxy.generation.keeping import Keeping
 from pixie_proxy.generation.relaying import Relaying
 from pixie_proxy.index import Index
-from pixie_proxy.records import CallRecord, User
+from pixie_proxy.records import User
 from pixie_proxy.relay.feed import Feed
 from pixie_proxy.relay.join import Attempt, Joined
 from pixie_proxy.relay.pump import ImageIds
@@ -41,18 +40,6 @@ from pixie_proxy.upstream.catalog import Catalog
 __all__ = ["Answer", "Attempt", "Generation"]
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Asked:
-    """A call on its way in. `uploads` is the folder of its input files."""
-
-    request: ImageRequest
-    owner: User
-    attempt: Attempt
-    request_id: str
-    idempotency_key: str | None
-    uploads: Path | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,7 +120,7 @@ class Generation:
         `uploads` is the folder of its input files, which is the call's to delete from here on. Raises ProxyError.
         Who is cancelled in here has left: the call goes on, and is a retry's to find.
         """
-        asked = _Asked(
+        asked = Asked(
             request=request,
             owner=owner,
             attempt=attempt,
@@ -145,7 +132,7 @@ class Generation:
             pass  # the call that was joined came to nothing
         return answer
 
-    async def _answer(self, asked: _Asked) -> Answer | None:
+    async def _answer(self, asked: Asked) -> Answer | None:
         """Enter a call and wait for its answer; None asks to enter anew. Raises ProxyError."""
         entered: asyncio.Future[Job | _Repeated] = asyncio.get_running_loop().create_future()
         calling = self._tasks.run(self._call(asked, entered), f"call {asked.request_id}")
@@ -188,7 +175,7 @@ class Generation:
         await _delete(uploads)
         return answer
 
-    async def _call(self, asked: _Asked, entered: asyncio.Future[Job | _Repeated]) -> None:
+    async def _call(self, asked: Asked, entered: asyncio.Future[Job | _Repeated]) -> None:
         """Take a call from its admission to its end, whatever its client does."""
         try:
             found = await self._enter(asked)
@@ -203,10 +190,11 @@ class Generation:
         if isinstance(found, Job):
             await self._run(found, asked.uploads)
 
-    async def _enter(self, asked: _Asked) -> Job | _Repeated:
+    async def _enter(self, asked: Asked) -> Job | _Repeated:
         """Join an earlier call or be admitted as a new one. Raises ProxyError."""
         request, attempt = asked.request, asked.attempt
-        call = self._record(asked)
+        model = self._catalog.resolve(request.model)
+        call = record(asked, model, self._billing.hold(request, model), self._spool.process)
         if attempt.is_retry and call.idempotency_key is None:
             await self._deliveries.settle_before(call)
         barred = self._take_room(request.n)
@@ -251,26 +239,6 @@ class Generation:
         except Unavailable as exc:
             return exc
         return None
-
-    def _record(self, asked: _Asked) -> CallRecord:
-        request, model = asked.request, self._catalog.resolve(asked.request.model)
-        return CallRecord(
-            id=asked.request_id,
-            user_id=asked.owner.id,
-            key_id=asked.owner.key_id,
-            kind=request.kind,
-            requested_model=request.model,
-            model=model,
-            prompt=request.prompt,
-            params=request.params(),
-            images_asked=request.n,
-            is_stream=request.is_stream,
-            fingerprint=request.fingerprint(asked.owner.id, model),
-            idempotency_key=asked.idempotency_key,
-            hold_micros=self._billing.hold(request, model),
-            process=self._spool.process,
-            created_us=time.time_ns() // 1000,
-        )
 
     async def _run(self, job: Job, uploads: Path | None) -> None:
         """Run a call to its end, whatever its client does."""

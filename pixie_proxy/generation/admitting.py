@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
 from pixie_proxy.admission import gate
 from pixie_proxy.admission.gate import Admitted
 from pixie_proxy.errors import ProxyError
 from pixie_proxy.index import Tx
-from pixie_proxy.records import CallRecord, Limits
+from pixie_proxy.records import CallRecord, Limits, User
 from pixie_proxy.relay import join
 from pixie_proxy.relay.join import Attempt, Joined
+from pixie_proxy.relay.request import ImageRequest
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A call on its way in. `uploads` is the folder of its input files."""
+
+    request: ImageRequest
+    owner: User
+    attempt: Attempt
+    request_id: str
+    idempotency_key: str | None
+    uploads: Path | None
+
+
+def record(asked: Asked, model: str, hold_micros: int, process: str) -> CallRecord:
+    """Write down a call as of now: what its ledger row will say if it is a new one."""
+    request = asked.request
+    return CallRecord(
+        id=asked.request_id,
+        user_id=asked.owner.id,
+        key_id=asked.owner.key_id,
+        kind=request.kind,
+        requested_model=request.model,
+        model=model,
+        prompt=request.prompt,
+        params=request.params(),
+        images_asked=request.n,
+        is_stream=request.is_stream,
+        fingerprint=request.fingerprint(asked.owner.id, model),
+        idempotency_key=asked.idempotency_key,
+        hold_micros=hold_micros,
+        process=process,
+        created_us=time.time_ns() // 1000,
+    )
 
 
 def enter(

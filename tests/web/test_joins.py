@@ -597,16 +597,27 @@ async def test_an_upload_whose_client_leaves_is_swept(
 
 
 async def test_a_change_is_finished_though_its_client_leaves(
-    proxy: RunningProxy, upstream: ScriptedUpstream
+    proxy: RunningProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Index and folder agree at once, as if it had stayed."""
     await post(proxy)
     await ended(proxy)
     (image,) = await listed(proxy)
+    index, begun, go = context_of(proxy).index, asyncio.Event(), asyncio.Event()
+    write = index.write
+
+    async def slow_write(work: Callable[[Tx], Any]) -> Any:
+        begun.set()
+        await go.wait()
+        return await write(work)
+
+    monkeypatch.setattr(index, "write", slow_write)
     async with dial(proxy.url) as sock:
         sent = http(f"/v1/images/{image['id']}", {"visibility": "private"})
         await asyncio.get_running_loop().sock_sendall(sock, sent)
-        await asyncio.sleep(0.001)
+        await begun.wait()
+    await asyncio.sleep(0.05)
+    go.set()
     await eventually(lambda: any((proxy.data_dir / "storage").rglob("state.json")), 5)
 
 
