@@ -59,7 +59,9 @@ class Library:
         return record
 
     async def open(self, record: ImageRecord) -> OpenImage:
-        """Find an image's bytes. Raises StorageUnavailable when they are not where they must be, or of another size."""
+        """Find an image's bytes. Raises StorageUnavailable when they are missing, or not what they were."""
+        if record.damage is not None:
+            raise _damaged()
         size_bytes = await self._size(record.ref)
         if size_bytes is None:
             path = self._spool.find(record.request_id, record.ref.rsplit("/", 1)[-1])
@@ -70,8 +72,7 @@ class Library:
             message = "The image's bytes are missing in storage. Please tell the admin."
             raise StorageUnavailable(message)
         if size_bytes != record.size_bytes:
-            message = "The image in storage is damaged. Please tell the admin."
-            raise StorageUnavailable(message)
+            raise _damaged()
         return OpenImage(record=record, spooled=None)
 
     async def read(self, image: OpenImage, start: int, stop: int) -> AsyncGenerator[bytes, None]:
@@ -177,6 +178,10 @@ def may_see(record: ImageRecord, viewer: User) -> bool:
 def may_change(record: ImageRecord, viewer: User) -> bool:
     """Apply the rule for changes: an image is its owner's and the admins'; viewers only look."""
     return viewer.is_admin or (record.owner_id == viewer.id and viewer.role != "viewer")
+
+
+def _damaged() -> StorageUnavailable:
+    return StorageUnavailable("The image in storage is damaged. Please tell the admin.")
 
 
 def _not_found(what: str) -> NotFound:
