@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,8 +20,6 @@ from pixie_proxy.errors import StorageUnavailable
 from pixie_proxy.index import Index, Tx, audit
 from pixie_proxy.index.audit import Kept
 from pixie_proxy.spool.area import Spool
-from pixie_proxy.spool.finish import Finisher
-from pixie_proxy.spool.recovery import recover
 from pixie_proxy.storage import INCOMING, ObjectMissing, Storage
 
 LEFTOVER_AFTER_S = 600
@@ -55,14 +53,19 @@ class Verification:
         storage: Storage,
         spool: Spool,
         *,
+        recover: Callable[[], Awaitable[object]],
         progress: Progress,
         hashes: bool = True,
         fixes: bool = False,
     ) -> None:
-        """Look without opening `spool`; `fixes` mends what is safe, `hashes` reads every byte."""
+        """Look without opening `spool`; `hashes` reads every byte, `fixes` mends what is safe.
+
+        `recover` brings home the calls of dead processes.
+        """
         self._index = index
         self._storage = storage
         self._spool = spool
+        self._recover = recover
         self._progress = progress
         self._hashes = hashes
         self._fixes = fixes
@@ -253,7 +256,7 @@ class Verification:
         refs = {finding.ref for finding in at_first}
         found = [each for each in self._left_behind() if each.ref in refs]
         if found and self._fixes:
-            await recover(self._spool, self._index, self._storage, Finisher(self._index, self._storage))
+            await self._recover()
             for finding in found:
                 if finding.kind == "leftover":
                     await asyncio.to_thread(spools.remove, finding)

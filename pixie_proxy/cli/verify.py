@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pixie_proxy import backends
+from pixie_proxy import backends, logs
 from pixie_proxy.audit.findings import MEANINGS, Report
 from pixie_proxy.audit.verify import Verification
 from pixie_proxy.cli.accounts import json_option, show_json, show_table
@@ -17,6 +19,8 @@ from pixie_proxy.cli.options import config_options
 from pixie_proxy.config import Settings, load_settings
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.index.audit import totals
+from pixie_proxy.spool.finish import Finisher
+from pixie_proxy.spool.recovery import recover
 
 _SHOWN = 20
 """Findings that are shown to people; --json lists more."""
@@ -43,6 +47,7 @@ def command(config: Path | None, data_dir: Path | None, *, fixes: bool, quick: b
 
     Exit code: 0 nothing is left to do, 1 something was found, 2 it can't be looked at.
     """  # noqa: D301 - click takes \b for «keep these lines»
+    logs.set_up(logging.CRITICAL)  # what a recovery logs, the report says
     settings = load_settings(config, flags={"server.data_dir": data_dir})
     if not backends.has_index(settings):
         folder = settings.server.data_dir
@@ -62,8 +67,15 @@ async def _verify(settings: Settings, *, hashes: bool, fixes: bool) -> Report:
     async with open_house(settings) as house:
         images, _ = await house.index.read(totals)
         with progress("Verifying", images) as advance:
+            finisher = Finisher(house.index, house.storage)
             return await Verification(
-                house.index, house.storage, house.spool, progress=advance, hashes=hashes, fixes=fixes
+                house.index,
+                house.storage,
+                house.spool,
+                recover=partial(recover, house.spool, house.index, house.storage, finisher),
+                progress=advance,
+                hashes=hashes,
+                fixes=fixes,
             ).run()
 
 

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pixie_proxy.records import StoredImage, new_id
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.manifest import Manifest
+from pixie_proxy.spool.recovery import recover
 from pixie_proxy.storage import MANIFEST, SENTINEL, folder_ref
 from pixie_proxy.storage.local import LocalStorage
 from pixie_proxy.threads import WorkerThreads
@@ -64,9 +66,12 @@ class House:
         return self.data / "storage" / folder_ref(manifest.call.id) / name
 
     async def verify(self, **options: Any) -> Report:
-        return await Verification(
-            self.index, self.storage, self.spool, **{"progress": lambda _images, _bytes: None, **options}
-        ).run()
+        finisher = Finisher(self.index, self.storage)
+        usual: dict[str, Any] = {
+            "recover": partial(recover, self.spool, self.index, self.storage, finisher),
+            "progress": lambda _images, _bytes: None,
+        }
+        return await Verification(self.index, self.storage, self.spool, **{**usual, **options}).run()
 
     async def reindex(self, *, applies: bool = True, hashes: bool = False) -> Rebuilt:
         return await rebuild(

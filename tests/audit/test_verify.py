@@ -16,7 +16,7 @@ from pixie_proxy.audit.judging import judge
 from pixie_proxy.audit.verify import LEFTOVER_AFTER_S
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.gallery.state import FolderState
-from pixie_proxy.index import images, states
+from pixie_proxy.index import Tx, images, states
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import MANIFEST, STATE, folder_ref
 from tests.audit.conftest import House, damaged, findings
@@ -40,7 +40,7 @@ async def test_a_sound_house_is_clean(house: House) -> None:
     await house.keep(3)
     changed = await house.keep(2)
 
-    def change(tx: images.Tx) -> None:
+    def change(tx: Tx) -> None:
         images.delete(tx, changed.images[0].id, 5)
         images.set_visibility(tx, changed.images[1].id, "private", raises_epoch=True)
 
@@ -92,7 +92,17 @@ async def test_every_bit_of_a_manifest_counts(house: House) -> None:
     assert unseen == []
 
 
-WRONG: dict[str, tuple[Callable[[House, Manifest], object], list[tuple[str, str]]]] = {
+def leave(path: Path, *, is_old: bool = True) -> None:
+    """Leave a temporary file, older than any write that is still under way unless it `is_old` not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"x")
+    if is_old:
+        age(path)
+
+
+Seed = Callable[[House, Manifest], object]
+
+WRONG: dict[str, tuple[Seed, list[tuple[str, str]]]] = {
     "an image that was cut": (
         lambda house, manifest: os.truncate(house.path(manifest, "0.png"), 10),
         [("wrong_size", "0.png")],
@@ -127,30 +137,20 @@ WRONG: dict[str, tuple[Callable[[House, Manifest], object], list[tuple[str, str]
         lambda house, manifest: house.path(manifest, "7.png").write_bytes(b"x"),
         [("orphan", "7.png")],
     ),
+    "a folder of nobody's": (
+        lambda house, manifest: house.path(manifest).rename(house.path(manifest).with_name("mine")),
+        [("dangling", "0.png"), ("dangling", "1.png"), ("orphan", "mine")],
+    ),
     "a write that never ended": (
-        lambda house, manifest: (
-            house.path(manifest, ".state.json.part").write_bytes(b"x"),
-            age(house.path(manifest, ".state.json.part")),
-        ),
+        lambda house, manifest: leave(house.path(manifest, ".state.json.part")),
         [("leftover", ".state.json.part")],
     ),
     "a write that is under way": (
-        lambda house, manifest: house.path(manifest, ".state.json.part").write_bytes(b"x"),
+        lambda house, manifest: leave(house.path(manifest, ".state.json.part"), is_old=False),
         [],
     ),
-    "a folder of nobody's": (
-        lambda house, manifest: (
-            (house.data / "storage" / "images" / "2026" / "mine").mkdir(parents=True)
-            or (house.data / "storage" / "images" / "2026" / "mine" / "x.txt").write_text("x")
-        ),
-        [("orphan", "mine")],
-    ),
     "a copy that never ended": (
-        lambda house, manifest: (
-            (house.data / "storage" / ".incoming" / manifest.call.id).mkdir(parents=True),
-            (house.data / "storage" / ".incoming" / manifest.call.id / "0.png").write_bytes(b"x"),
-            age(house.data / "storage" / ".incoming" / manifest.call.id / "0.png"),
-        ),
+        lambda house, manifest: leave(house.data / "storage" / ".incoming" / manifest.call.id / "0.png"),
         [("leftover", "0.png")],
     ),
 }
@@ -204,7 +204,7 @@ async def test_a_purge_is_not_reported(house: House) -> None:
     """Rows go first, files follow: what lies between is noted in the index."""
     part, whole = await house.keep(2), await house.keep(2)
 
-    def purge(tx: images.Tx) -> None:
+    def purge(tx: Tx) -> None:
         for manifest, count in ((part, 1), (whole, 2)):
             for image in manifest.images[:count]:
                 tx.run("DELETE FROM images WHERE id = :id", id=image.id)
@@ -220,8 +220,7 @@ async def test_fix_mends_what_is_safe_and_deletes_nothing(house: House) -> None:
     """Rows come back, temporary files go; what only a backup can mend stays and is told again."""
     orphan, rotten, gone, bare = [await house.keep(2) for _ in range(4)]
     await house.index.write(lambda tx: tx.run("DELETE FROM images WHERE request_id = :id", id=orphan.call.id))
-    house.path(rotten, ".state.json.part").write_bytes(b"x")
-    age(house.path(rotten, ".state.json.part"))
+    leave(house.path(rotten, ".state.json.part"))
     flip(house.path(rotten, "0.png"))
     house.path(gone, "1.png").unlink()
     await house.index.write(lambda tx: tx.run("DELETE FROM images WHERE request_id = :id", id=bare.call.id))
