@@ -231,7 +231,7 @@ def _with_own_key(tx: Tx, call: CallRecord) -> CallRecord:
         return call
     if holder.call.created_us >= call.created_us:
         return replace(call, idempotency_key=None)
-    ledger.free_idempotency_key(tx, holder.call.id)
+    ledger.free_idempotency_key(tx, call.user_id, call.kind, call.idempotency_key)
     return call
 
 

@@ -21,6 +21,19 @@ _KEEPALIVE_S = 75.0
 _LAST_WRITES_S = 30.0
 
 
+def make_runner(app: web.Application, *, last_writes_s: float = _LAST_WRITES_S) -> web.AppRunner:
+    """Make what serves the application. A handler whose client leaves is cancelled: so a lost answer is noticed."""
+    return web.AppRunner(
+        app,
+        handle_signals=False,
+        handler_cancellation=True,
+        access_log=None,
+        keepalive_timeout=_KEEPALIVE_S,
+        shutdown_timeout=last_writes_s,
+        read_bufsize=_READ_BUFFER_BYTES,
+    )
+
+
 async def serve(
     settings: Settings, ready: Callable[[str], None], *, stop: asyncio.Event | None = None
 ) -> None:
@@ -29,14 +42,7 @@ async def serve(
     at_once = asyncio.Event()
     _on_signals(stop, at_once)
     app = create_app(settings)
-    runner = web.AppRunner(
-        app,
-        handle_signals=False,
-        access_log=None,
-        keepalive_timeout=_KEEPALIVE_S,
-        shutdown_timeout=_LAST_WRITES_S,
-        read_bufsize=_READ_BUFFER_BYTES,
-    )
+    runner = make_runner(app)
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.server.host, settings.server.port, backlog=1024)

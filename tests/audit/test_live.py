@@ -92,6 +92,23 @@ async def test_rot_is_found_and_never_served(
     record_figure("R6", flipped=100, found=100, served_wrong=0)
 
 
+async def test_rot_is_not_given_again(
+    proxy: RunningProxy, upstream: ScriptedUpstream, inside: House, tmp_path: Path
+) -> None:
+    """The same Idempotency-Key is answered with 503, not with bytes that are known to be wrong; nobody pays again."""
+    upstream.default(*image_json())
+    call: dict[str, Any] = {"json": {"prompt": "a fox"}, "headers": {"Idempotency-Key": "once"}}
+    first = await proxy.request("POST", GENERATIONS, **call)
+    await outside.settled(proxy.data_dir)
+    assert (await proxy.request("POST", GENERATIONS, **call))[2] == first[2]
+    (path,) = (inside.data / "storage" / "images").rglob("0.png")
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert (await verify(proxy, tmp_path))["counts"] == {"rotten": 1}
+    status, _, body = await proxy.request("POST", GENERATIONS, **call)
+    assert (status, json.loads(body)["error"]["code"]) == (503, "storage_unavailable")
+    assert len(outside.calls(proxy.data_dir)) == 1
+
+
 @asynccontextmanager
 async def live_load(proxy: RunningProxy, inside: House) -> AsyncIterator[Counter[str]]:
     """Let people make images, hide and delete them, and the trash be purged, all the while; count what was done."""
@@ -99,7 +116,7 @@ async def live_load(proxy: RunningProxy, inside: House) -> AsyncIterator[Counter
     library, done = proxy.context.library, Counter[str]()
     retention = Retention(
         inside.index,
-        library._storage,
+        inside.storage,
         library._upkeep,
         proxy.context.settings.gallery,
         clock=lambda: time.time() + 40 * DAY_S,

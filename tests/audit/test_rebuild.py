@@ -208,7 +208,7 @@ async def test_folders_that_can_not_be_understood_are_told(house: House) -> None
 async def test_the_newest_call_has_an_idempotency_key_that_was_used_twice(house: House) -> None:
     """A day apart: the older call had given it up before."""
     older = await house.admit(idempotency_key="k", created_us=1_795_000_000_000_000)
-    await house.index.write(lambda tx: ledger.free_idempotency_key(tx, older.call.id))
+    await house.index.write(lambda tx: ledger.free_idempotency_key(tx, ANN.id, older.call.kind, "k"))
     folder = house.folder(house.data / "seeding", older)
     await house.storage.adopt(str(folder), folder_ref(older.call.id))
     newer = await house.keep(idempotency_key="k", created_us=1_795_100_000_000_000)
