@@ -21,7 +21,7 @@ _CALL = (
     "user_id", "key_id", "kind", "requested_model", "model", "prompt", "params", "images_asked", "is_stream",
     "fingerprint", "hold_micros", "process", "created_us",
 )  # fmt: skip
-_END = ("state", "settled_us", "cost_micros", "usage", "skeleton", "error", "upstream_request_id", "flags")
+_END = ("state", "settled_us", "cost_micros", "usage", "error", "upstream_request_id", "flags")
 _IMAGE = ("id", "mime", "size_bytes", "sha256", "width", "height", "revised_prompt")
 """What ledger, images and request.json must agree on."""
 
@@ -162,7 +162,10 @@ def _name(record: ImageRecord) -> str:
 
 
 def _of_call(manifest: Manifest, row: LedgerRow, owner_name: str) -> list[str]:
-    """Name what ledger and manifest differ in. A key's day may be over, so the ledger may have none any more."""
+    """Name what ledger and manifest differ in.
+
+    A key's day may be over, and an answer whose images were purged is given no more: the ledger may have neither.
+    """
     call, end = manifest.call, manifest.settlement
     differing = [name for name in _CALL if getattr(call, name) != getattr(row.call, name)]
     if row.call.idempotency_key not in {None, call.idempotency_key}:
@@ -171,6 +174,8 @@ def _of_call(manifest: Manifest, row: LedgerRow, owner_name: str) -> list[str]:
         differing.append("owner")
     if "not_kept" not in row.flags:  # else the disk failed, and the manifest may be an earlier one
         differing += [name for name in _END if getattr(end, name) != getattr(row, name)]
+        if row.skeleton not in {None, end.skeleton}:
+            differing.append("answer")
     return differing
 
 

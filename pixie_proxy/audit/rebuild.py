@@ -162,7 +162,7 @@ def restore(tx: Tx, found: Sequence[Found]) -> Rebuilt:
         if lacking:
             _add_owner(tx, each.manifest)
             if kept.row is None:
-                _add_request(tx, each.manifest)
+                _add_request(tx, each)
             _add_images(tx, each, lacking)
     return result
 
@@ -213,11 +213,12 @@ def _add_owner(tx: Tx, manifest: Manifest) -> None:
         accounts.add_user(tx, owner)
 
 
-def _add_request(tx: Tx, manifest: Manifest) -> None:
+def _add_request(tx: Tx, found: Found) -> None:
     """Add a settled row, and charge it: a budget must not be fresh again because the index was lost."""
-    call, end = _with_own_key(tx, manifest.call), manifest.settlement
+    call, end = _with_own_key(tx, found.manifest.call), found.manifest.settlement
     ledger.insert(tx, call, "sent")
-    ledger.settle(tx, end)
+    # An answer is given again with all of its images, or not at all.
+    ledger.settle(tx, replace(end, skeleton=None) if found.contents.purged else end)
     day = f"{to_datetime(call.created_us):%Y-%m-%d}"
     accounts.charge(tx, call.user_id, cost_micros=end.cost_micros, day=day, month=day[:7])
 

@@ -152,6 +152,19 @@ async def test_what_was_purged_stays_gone(house: House) -> None:
     assert (result.added_images, result.missing, await house.count()) == (0, 0, 2)
 
 
+async def test_an_answer_with_purged_images_is_not_given_again(house: House) -> None:
+    """The purge took it out of the ledger, and the rebuilt ledger has it no more than that."""
+    manifest = await house.keep(2)
+    first = manifest.images[0]
+    state = FolderState(request_id=manifest.call.id, images={}, purged=(first.id,))
+    await house.storage.put(f"{folder_ref(manifest.call.id)}/{STATE}", state.to_json())
+    await house.lose_index()
+    await house.reindex()
+    row = (await house.known(manifest)).row
+    assert row is not None
+    assert row.skeleton is None
+
+
 async def test_a_call_under_way_is_left_to_its_process(house: House) -> None:
     """Its row is open: who runs it, or recovers it, writes the rest."""
     manifest = await house.admit()
