@@ -35,7 +35,7 @@ from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.kept import KeptFiles
 from pixie_proxy.spool.recovery import recover
-from pixie_proxy.storage import SENTINEL, ObjectMissing, Storage
+from pixie_proxy.storage import SENTINEL, Storage, sentinel
 from pixie_proxy.tasks import TaskKeeper
 from pixie_proxy.threads import WorkerThreads
 from pixie_proxy.upstream.catalog import Catalog
@@ -217,7 +217,7 @@ async def _claim_storage(index: Index, storage: Storage) -> None:
     known = await index.read(lambda tx: stored.get(tx, "storage_id"))
     # A start that dies between the two puts leaves this word in the index, and the next one goes on.
     begun = await index.read(lambda tx: stored.get(tx, "storage_id_begun"))
-    found = await _sentinel(storage)
+    found = await sentinel(storage)
     if known is None and found in {None, begun}:
         made = await index.write(
             lambda tx: stored.put_if_absent(tx, "storage_id_begun", secrets.token_hex(16))
@@ -233,16 +233,9 @@ async def _claim_storage(index: Index, storage: Storage) -> None:
     elif known is None:
         raise ConfigError(
             "storage: it holds images, and the index is empty: was the index lost? "
-            "Restore a backup of it, or give a new storage folder. Nothing was changed"
+            "Restore a backup of it, or rebuild it: pixie reindex --apply. Nothing was changed"
         )
     elif known != found:
         raise ConfigError(
             "storage: this is another storage than the one the index knows. Nothing was changed"
         )
-
-
-async def _sentinel(storage: Storage) -> str | None:
-    try:
-        return b"".join([piece async for piece in storage.read(SENTINEL)]).decode().strip()
-    except ObjectMissing:
-        return None

@@ -9,7 +9,7 @@ from pixie_proxy.config import Settings
 from pixie_proxy.disk import fsync_directory
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.index import Index
-from pixie_proxy.index.sqlite import open_sqlite
+from pixie_proxy.index.sqlite import integrity_fault, open_sqlite
 from pixie_proxy.storage import Storage
 from pixie_proxy.storage.local import LocalStorage
 from pixie_proxy.threads import WorkerThreads
@@ -36,11 +36,13 @@ def prepare_data_dir(settings: Settings) -> None:
         raise ConfigError(_unwritable(data_dir, exc)) from None
 
 
-def open_storage(settings: Settings, writers: WorkerThreads) -> Storage:
-    """Open the storage of the settings. Raises ConfigError."""
+def open_storage(settings: Settings, writers: WorkerThreads, *, must_exist: bool = False) -> Storage:
+    """Open the storage of the settings, made if need be and not `must_exist`. Raises ConfigError."""
     if settings.storage.kind == "s3":
         raise ConfigError("storage.kind: s3 is not in this version yet; use local")
     path = settings.storage_path
+    if must_exist and not path.is_dir():
+        raise ConfigError(f"storage.path: {path} is not there: is it mounted?")
     try:
         _make_directory(path)
     except OSError as exc:
@@ -54,6 +56,21 @@ async def open_index(settings: Settings) -> Index:
         raise ConfigError("index.url: PostgreSQL is not in this version yet; leave it empty for SQLite")
     data_dir = settings.server.data_dir
     return await open_sqlite(data_dir / "pixie.db", lock_path=data_dir / "pixie.lock")
+
+
+def check_index(settings: Settings) -> None:
+    """See that the index, if there is one, is whole. Raises ConfigError with the way out."""
+    path = settings.server.data_dir / "pixie.db"
+    if settings.index.url is None and path.exists() and (fault := integrity_fault(path)) is not None:
+        raise ConfigError(
+            f"index: {path} is damaged ({fault}): stop the server, restore a backup, or move pixie.db* aside "
+            "and run: pixie reindex --apply. Nothing was changed"
+        )
+
+
+def has_index(settings: Settings) -> bool:
+    """Tell whether an index was ever made here."""
+    return settings.index.url is not None or (settings.server.data_dir / "pixie.db").exists()
 
 
 def open_upstream(settings: Settings) -> Upstream:

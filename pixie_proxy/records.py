@@ -150,6 +150,8 @@ class ImageRecord:
     siblings: int
     """How many images the request made: a picture's cost is its share of the call's."""
     expires_us: int | None = None
+    damage: str | None = None
+    """What `pixie verify` found wrong with its bytes: they are not served until it finds them good again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

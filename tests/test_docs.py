@@ -216,7 +216,8 @@ def test_the_examples_of_a_page_run(page: Path, demo: Demo, tmp_path: Path) -> N
     (tmp_path / "pixie-demo").symlink_to(demo.home / "pixie-demo")
     # curl takes an error's answer for a success unless it is told otherwise.
     (tmp_path / ".curlrc").write_text("fail-with-body\nno-progress-meter\n")
-    environment = {**demo.environment, "CURL_HOME": str(tmp_path)}
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # where `pixie` is
+    environment = {**demo.environment, "CURL_HOME": str(tmp_path), "PATH": path}
     commands: dict[str, Callable[[str], list[str]]] = {
         "bash": _shell,
         "python": lambda script: [sys.executable, "-c", script],

@@ -43,8 +43,8 @@ class Library:
         return record
 
     async def open(self, record: ImageRecord) -> KeptFile:
-        """Find an image's bytes. Raises StorageUnavailable when they are not where they must be, or of another size."""
-        return await self._kept.open(record.ref, record.size_bytes)
+        """Find an image's bytes. Raises StorageUnavailable when they are missing, or not what they were."""
+        return await self._kept.open(record.ref, record.size_bytes, record.damage)
 
     def read(self, file: KeptFile, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of `[start, stop)`."""

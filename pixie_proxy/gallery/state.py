@@ -15,6 +15,7 @@ import orjson
 from pixie_proxy.records import VISIBILITIES, ImageRecord, Visibility
 from pixie_proxy.spool.manifest import Manifest
 
+OBJECT = "pixie.state"
 VERSION = 1
 
 
@@ -64,7 +65,7 @@ class FolderState:
         """Write it as it lies in storage."""
         return orjson.dumps(
             {
-                "object": "pixie.state",
+                "object": OBJECT,
                 "version": VERSION,
                 "id": self.request_id,
                 "images": {name: asdict(state) for name, state in self.images.items()},
@@ -84,6 +85,9 @@ class FolderState:
 
     @classmethod
     def _from(cls, said: dict[str, Any]) -> FolderState:
+        if said["object"] != OBJECT or said["version"] < 1:
+            message = "it is something else"
+            raise ValueError(message)
         if said["version"] > VERSION:
             message = f"written by a newer version ({said['version']})"
             raise ValueError(message)

@@ -34,10 +34,10 @@ _OPEN = frozenset({"admitted", "sent"})
 
 
 class _Kept(NamedTuple):
-    """What an answer is given again from: the images as (position, ref, bytes)."""
+    """What an answer is given again from: the images as (position, ref, bytes, what is wrong with them)."""
 
     skeleton: bytes
-    images: tuple[tuple[int, str, int], ...]
+    images: tuple[tuple[int, str, int, str | None], ...]
     upstream_request_id: str | None
 
 
@@ -117,7 +117,8 @@ class Joining:
         """Make ready what is to be given again. Raises StorageUnavailable if images are not where they must be."""
         skeleton = Skeleton.from_bytes(found.skeleton)
         files = {
-            position: await self._kept.open(ref, size_bytes) for position, ref, size_bytes in found.images
+            position: await self._kept.open(ref, size_bytes, damage)
+            for position, ref, size_bytes, damage in found.images
         }
         if any(not slot.is_partial and slot.number not in files for slot in skeleton.slots()):
             message = "An image of this request could not be kept, so its answer can't be given again."
@@ -195,7 +196,9 @@ def _of_manifest(manifest: Manifest) -> _Kept:
     folder = folder_ref(manifest.call.id)
     return _Kept(
         manifest.settlement.skeleton or b"",
-        tuple([(image.position, f"{folder}/{image.file}", image.size_bytes) for image in manifest.images]),
+        tuple(
+            [(image.position, f"{folder}/{image.file}", image.size_bytes, None) for image in manifest.images]
+        ),
         manifest.settlement.upstream_request_id,
     )
 
@@ -203,7 +206,7 @@ def _of_manifest(manifest: Manifest) -> _Kept:
 def _of_row(joined: Joined) -> _Kept:
     return _Kept(
         joined.row.skeleton or b"",
-        tuple([(image.position, image.ref, image.size_bytes) for image in joined.images]),
+        tuple([(image.position, image.ref, image.size_bytes, image.damage) for image in joined.images]),
         joined.row.upstream_request_id,
     )
 

@@ -105,6 +105,28 @@ def save(tx: Tx, account: Account) -> None:
     )
 
 
+def charge(tx: Tx, subject: str, *, cost_micros: int, day: str, month: str) -> None:
+    """Add the cost of a call whose row was rebuilt; day and month are those of its admission.
+
+    An account that knows an earlier period only goes on to this one; what is of a period before its own is history.
+    """
+    tx.run(
+        "INSERT INTO accounts (subject, day, spent_day_micros, month, spent_month_micros, spent_life_micros)"
+        " VALUES (:subject, :day, :cost, :month, :cost, :cost) ON CONFLICT (subject) DO UPDATE SET"
+        " spent_day_micros = CASE WHEN accounts.day < :day THEN 0 ELSE accounts.spent_day_micros END"
+        " + CASE WHEN accounts.day <= :day THEN :cost ELSE 0 END,"
+        " day = CASE WHEN accounts.day < :day THEN :day ELSE accounts.day END,"
+        " spent_month_micros = CASE WHEN accounts.month < :month THEN 0 ELSE accounts.spent_month_micros END"
+        " + CASE WHEN accounts.month <= :month THEN :cost ELSE 0 END,"
+        " month = CASE WHEN accounts.month < :month THEN :month ELSE accounts.month END,"
+        " spent_life_micros = accounts.spent_life_micros + :cost",
+        subject=subject,
+        cost=cost_micros,
+        day=day,
+        month=month,
+    )
+
+
 def release(tx: Tx, subject: str, *, hold_micros: int, cost_micros: int, day: str, month: str) -> bool:
     """End one call: give back its slot and its hold, and add its cost to the day and month that it was admitted in.
 

@@ -12,7 +12,7 @@ from pixie_proxy.records import VISIBILITIES, ImageRecord, Kind, Page, StoredIma
 _SELECT = (
     "SELECT i.id, i.request_id, i.position, i.owner_id, u.name AS owner_name, i.ref, i.mime, i.size_bytes,"
     " i.width, i.height, i.sha256, i.revised_prompt, i.visibility, i.link_epoch, i.created_us, i.deleted_us,"
-    " i.expires_us, i.kind, i.model, r.prompt, r.params, r.cost_micros, i.siblings"
+    " i.expires_us, i.kind, i.model, r.prompt, r.params, r.cost_micros, i.siblings, i.damage"
     " FROM images i JOIN users u ON u.id = i.owner_id JOIN requests r ON r.id = i.request_id"
 )
 _OWN = "i.owner_id = :viewer"
@@ -101,6 +101,27 @@ def set_visibility(tx: Tx, image_id: str, visibility: Visibility, *, raises_epoc
             id=image_id,
         )
         > 0
+    )
+
+
+def set_state(
+    tx: Tx,
+    image_id: str,
+    *,
+    visibility: Visibility,
+    deleted_us: int | None,
+    expires_us: int | None,
+    link_epoch: int,
+) -> None:
+    """Give a row that was just rebuilt what had changed about its image before."""
+    tx.run(
+        "UPDATE images SET visibility = :visibility, deleted_us = :deleted_us, expires_us = :expires_us,"
+        " link_epoch = :link_epoch WHERE id = :id",
+        visibility=visibility,
+        deleted_us=deleted_us,
+        expires_us=expires_us,
+        link_epoch=link_epoch,
+        id=image_id,
     )
 
 
@@ -311,4 +332,5 @@ def _image(row: Row) -> ImageRecord:
         params=json.loads(row["params"]),
         cost_micros=row["cost_micros"],
         siblings=row["siblings"],
+        damage=row["damage"],
     )

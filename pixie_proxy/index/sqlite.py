@@ -124,6 +124,21 @@ async def open_sqlite(
     return index
 
 
+def integrity_fault(path: Path) -> str | None:
+    """Read a whole index, and give the first thing that is wrong with it. Raises `IndexUnavailable`."""
+    try:
+        connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+        try:
+            (found,) = connection.execute("PRAGMA integrity_check(1)").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.DatabaseError as exc:
+        if getattr(exc, "sqlite_errorcode", 0) & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            return str(exc)
+        raise unavailable(f"{path}: {exc}", exc) from exc
+    return None if found == "ok" else str(found)
+
+
 def _create_private(path: Path) -> None:
     """Make the file readable by its owner only; SQLite gives the log beside it the same mode.
 

@@ -30,8 +30,10 @@ class KeptFiles:
         self._storage = storage
         self._spool = spool
 
-    async def open(self, ref: str, size_bytes: int) -> KeptFile:
-        """Find an image. Raises StorageUnavailable when it is not where it must be, or of another size."""
+    async def open(self, ref: str, size_bytes: int, damage: str | None = None) -> KeptFile:
+        """Find an image. Raises StorageUnavailable when it is missing, of another size, or known to be damaged."""
+        if damage is not None:
+            raise _damaged()
         found_bytes = await self._size(ref)
         if found_bytes is None:
             request_id, file = ref.rsplit("/", 2)[1:]
@@ -43,8 +45,7 @@ class KeptFiles:
             message = "The image's bytes are missing in storage. Please tell the admin."
             raise StorageUnavailable(message)
         if found_bytes != size_bytes:
-            message = "The image in storage is damaged. Please tell the admin."
-            raise StorageUnavailable(message)
+            raise _damaged()
         return KeptFile(ref=ref, size_bytes=size_bytes, spooled=None)
 
     async def read(self, file: KeptFile, start: int, stop: int) -> AsyncGenerator[bytes, None]:
@@ -67,3 +68,7 @@ class KeptFiles:
             return await self._storage.size(ref)
         except ObjectMissing:
             return None
+
+
+def _damaged() -> StorageUnavailable:
+    return StorageUnavailable("The image in storage is damaged. Please tell the admin.")

@@ -10,6 +10,7 @@ import orjson
 
 from pixie_proxy.records import CallRecord, Settlement, StoredImage, Visibility
 
+OBJECT = "pixie.request"
 VERSION = 1
 
 
@@ -28,7 +29,7 @@ class Manifest:
         call, end = self.call, self.settlement
         return orjson.dumps(
             {
-                "object": "pixie.request",
+                "object": OBJECT,
                 "version": VERSION,
                 "id": call.id,
                 "owner": {"id": call.user_id, "name": self.owner_name},
@@ -70,6 +71,9 @@ class Manifest:
 
     @classmethod
     def _from(cls, said: dict[str, Any]) -> Manifest:
+        if said["object"] != OBJECT or said["version"] < 1:
+            message = "it is something else"
+            raise ValueError(message)
         if said["version"] > VERSION:
             message = f"written by a newer version ({said['version']})"
             raise ValueError(message)

@@ -1,0 +1,224 @@
+"""`pixie verify` beside a running proxy: what was seeded is found, and nothing that the proxy is doing (R6, R7)."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import random
+import secrets
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pixie_proxy.gallery.retention import Retention
+from pixie_proxy.index import Tx, images
+from pixie_proxy.index.sqlite import SqliteIndex
+from pixie_proxy.records import new_id
+from pixie_proxy.spool.area import Spool
+from pixie_proxy.storage import folder_ref
+from pixie_proxy.storage.local import LocalStorage
+from pixie_proxy.threads import WorkerThreads
+from tests.audit.conftest import House
+from tests.cli.running import pixie
+from tests.support import outside
+from tests.support.proxy import ADMIN_KEY, RunningProxy
+from tests.support.upstream import ScriptedUpstream, image_json
+
+GENERATIONS = "/v1/images/generations"
+DAY_S = 24 * 60 * 60
+
+Record = Callable[..., None]
+
+
+@pytest.fixture
+async def inside(proxy: RunningProxy) -> AsyncIterator[House]:
+    """The running proxy's own index and storage."""
+    assert proxy.context is not None
+    assert isinstance(proxy.context.index, SqliteIndex)
+    writers = WorkerThreads(4, "durable")
+    yield House(
+        data=proxy.data_dir,
+        index=proxy.context.index,
+        storage=LocalStorage(proxy.data_dir / "storage", writers),
+        spool=Spool(proxy.data_dir / "spool", writers),
+        writers=writers,
+    )
+    await asyncio.to_thread(writers.close)
+
+
+async def verify(proxy: RunningProxy, cwd: Path, *options: str) -> dict[str, Any]:
+    """Run the command as a cron job does, beside the proxy."""
+    ended = await pixie("verify", "--json", "--data", str(proxy.data_dir), *options, cwd=cwd)
+    assert ended.err == ""
+    report: dict[str, Any] = json.loads(ended.out)
+    assert ended.code == (0 if report["clean"] else 1)
+    report["counts"] = {kind: count for kind, count in report["counts"].items() if count}
+    return report
+
+
+async def test_rot_is_found_and_never_served(
+    proxy: RunningProxy, inside: House, tmp_path: Path, record_figure: Record
+) -> None:
+    """One bit in each of 100 images of 200: exactly those are found, and from then on answered with 503."""
+    rng = random.Random(6)
+    manifests = [await inside.keep(4) for _ in range(50)]
+    paths = [inside.path(manifest, image.file) for manifest in manifests for image in manifest.images]
+    rotten = rng.sample(paths, 100)
+    for path in rotten:
+        data = bytearray(path.read_bytes())
+        data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+        path.write_bytes(data)
+    report = await verify(proxy, tmp_path)
+    assert report["counts"] == {"rotten": 100}
+    assert sorted(each["ref"] for each in report["findings"]) == sorted(
+        str(path.relative_to(inside.data / "storage")) for path in rotten
+    )
+    answers = Counter[str]()
+    for manifest in manifests:
+        for image in manifest.images:
+            status, _, body = await proxy.request("GET", f"/v1/images/{image.id}/content", key=ADMIN_KEY)
+            if status == 200:
+                answers["good" if hashlib.sha256(body).hexdigest() == image.sha256 else "wrong"] += 1
+            else:
+                answers[f"{status} {json.loads(body)['error']['code']}"] += 1
+    assert answers == {"good": 100, "503 storage_unavailable": 100}
+    record_figure("R6", flipped=100, found=100, served_wrong=0)
+
+
+async def test_rot_is_not_given_again(
+    proxy: RunningProxy, upstream: ScriptedUpstream, inside: House, tmp_path: Path
+) -> None:
+    """The same Idempotency-Key is answered with 503, not with bytes that are known to be wrong; nobody pays again."""
+    upstream.default(*image_json())
+    call: dict[str, Any] = {"json": {"prompt": "a fox"}, "headers": {"Idempotency-Key": "once"}}
+    first = await proxy.request("POST", GENERATIONS, **call)
+    await outside.settled(proxy.data_dir)
+    assert (await proxy.request("POST", GENERATIONS, **call))[2] == first[2]
+    (path,) = (inside.data / "storage" / "images").rglob("0.png")
+    path.write_bytes(path.read_bytes()[:-1] + b"!")
+    assert (await verify(proxy, tmp_path))["counts"] == {"rotten": 1}
+    status, _, body = await proxy.request("POST", GENERATIONS, **call)
+    assert (status, json.loads(body)["error"]["code"]) == (503, "storage_unavailable")
+    assert len(outside.calls(proxy.data_dir)) == 1
+
+
+@asynccontextmanager
+async def live_load(proxy: RunningProxy, inside: House) -> AsyncIterator[Counter[str]]:
+    """Let people make images, hide and delete them, and the trash be purged, all the while; count what was done."""
+    assert proxy.context is not None
+    library, done = proxy.context.library, Counter[str]()
+    retention = Retention(
+        inside.index,
+        inside.storage,
+        library._upkeep,
+        proxy.context.settings.gallery,
+        clock=lambda: time.time() + 40 * DAY_S,
+    )
+
+    async def make() -> None:
+        while True:
+            made = outside.json_of(await proxy.request("POST", GENERATIONS, json={"prompt": "a fox", "n": 2}))
+            done["made"] += len(made["data"])
+            listed = await proxy.get("/v1/images?owner=me&limit=2")
+            first, second = [f"/v1/images/{image['id']}" for image in listed["data"]]
+            await proxy.request("DELETE", first)
+            await proxy.request("POST", second, json={"visibility": "private"})
+            done["changed"] += 2
+
+    async def purge() -> None:
+        while True:
+            done["purged"] += await retention.purge()
+            await asyncio.sleep(0.05)
+
+    tasks = [asyncio.ensure_future(work()) for work in (make, make, make, purge)]
+    try:
+        yield done
+        for task in tasks:
+            assert not task.done(), task.exception()
+    finally:
+        for task in tasks:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+def forget(tx: Tx, request_id: str) -> None:
+    """Take a call out of the index, and what it cost out of its account."""
+    tx.run("DELETE FROM images WHERE request_id = :id", id=request_id)
+    tx.run(
+        "UPDATE accounts SET spent_life_micros = spent_life_micros"
+        " - (SELECT cost_micros FROM requests WHERE id = :id)"
+        " WHERE subject = (SELECT user_id FROM requests WHERE id = :id)",
+        id=request_id,
+    )
+    tx.run("DELETE FROM requests WHERE id = :id", id=request_id)
+
+
+async def seed(inside: House, count: int) -> None:
+    """Lose rows, lose files, and leave spools of dead processes, which nobody can recover: no row knows their calls."""
+    for _ in range(count):
+        orphan, dangling = await inside.keep(), await inside.keep()
+        await inside.index.write(partial(forget, request_id=orphan.call.id))
+        inside.path(dangling, "0.png").rename(inside.data / new_id("img"))
+        inside.path(dangling, "request.json").unlink()
+        stale = inside.spool.root / secrets.token_hex(8) / new_id("req")
+        stale.mkdir(parents=True)
+        (stale / "0.png").write_bytes(b"somebody's image")
+
+
+async def test_seeded_faults_are_found_under_load_and_nothing_else(
+    proxy: RunningProxy, upstream: ScriptedUpstream, inside: House, tmp_path: Path, record_figure: Record
+) -> None:
+    """150 of 150, none false; --fix brings every orphan back, and no image is deleted, be it whose it may."""
+    upstream.default(*image_json(2))
+    await seed(inside, 50)
+    async with live_load(proxy, inside) as done:
+        found = await verify(proxy, tmp_path)
+        fixed = await verify(proxy, tmp_path, "--fix")
+        left = await verify(proxy, tmp_path)
+    assert min(done.values()) > 0, done
+    assert found["counts"] == {"orphan": 50, "dangling": 50, "stale_spool": 50}
+    assert fixed["counts"] == found["counts"]
+    assert {kind: count for kind, count in fixed["fixed"].items() if count} == {"orphan": 50}
+    assert left["counts"] == {"dangling": 50, "stale_spool": 50}
+    spooled = [path.read_bytes() for path in inside.spool.root.glob("*/req_*/0.png")]
+    assert spooled.count(b"somebody's image") == 50
+    record_figure("R7", seeded=150, found=150, false=0, left_by_fix=0, images_made_meanwhile=done["made"])
+
+
+@pytest.mark.torture
+async def test_a_minute_of_load_raises_no_false_alarm(
+    proxy: RunningProxy, upstream: ScriptedUpstream, inside: House, tmp_path: Path, record_figure: Record
+) -> None:
+    """However often it looks while images are made, changed, deleted and purged."""
+    upstream.default(*image_json(2))
+    runs, until = 0, time.monotonic() + 60
+    async with live_load(proxy, inside) as done:
+        while time.monotonic() < until:
+            assert (await verify(proxy, tmp_path, "--fix"))["counts"] == {}
+            runs += 1
+    record_figure("R7", runs=runs, false=0, **done)
+
+
+async def test_images_in_the_spool_are_not_missing(
+    proxy: RunningProxy, upstream: ScriptedUpstream, inside: House, tmp_path: Path
+) -> None:
+    """Storage can't be written, so a call waits in the spool, its rows already there: all is well."""
+    upstream.default(*image_json())
+    day = inside.data / "storage" / "images"
+    day.write_bytes(b"in the way")
+    status, _, _ = await proxy.request("POST", GENERATIONS, json={"prompt": "a fox"})
+    assert status == 200
+    assert await inside.index.read(images.count) == 1
+    assert (await verify(proxy, tmp_path))["counts"] == {}
+    day.unlink()
+    await outside.settled(proxy.data_dir)
+    (request,) = outside.calls(proxy.data_dir)
+    assert (inside.data / "storage" / folder_ref(request["id"])).is_dir()
