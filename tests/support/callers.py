@@ -35,6 +35,8 @@ class Receipt:
     owner: str
     images: list[str] = field(default_factory=list)
     error: str | None = None
+    has_begun: bool = False
+    """A stream was there before it failed: the SDK does not try again by itself from then on."""
 
 
 def orders(count: int, seed: int, *, label: str = "call") -> list[Order]:
@@ -60,7 +62,9 @@ async def place(sdk: AsyncOpenAI, order: Order, *, owner: str = "bob") -> Receip
     make: Any = sdk.images.edit if order.is_edit else sdk.images.generate
     try:
         if order.is_stream:
-            async for event in await make(**fields, stream=True, partial_images=1):
+            events = await make(**fields, stream=True, partial_images=1)
+            receipt.has_begun = True
+            async for event in events:
                 if event.type.endswith(".completed"):
                     receipt.images.append(_hash(event.b64_json))
         else:

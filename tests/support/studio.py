@@ -40,31 +40,39 @@ class Sale:
 
 
 class Studio(ScriptedUpstream):
-    """The server. What a prompt is for tells calls apart, so each logical call needs one of its own."""
+    """The server. What a prompt is for tells calls apart, so each logical call needs one of its own.
+
+    An answer begins after `waits_s` and then takes `takes_s` (a stream: in even steps); both may depend on the prompt.
+    """
 
     def __init__(self, seed: int = 0, *, sizes_bytes: tuple[int, ...] = (1_000, 20_000, 60_000)) -> None:
         """Paint noise of one of these sizes, by lot."""
         super().__init__()
         self.sales: list[Sale] = []
+        self.charges: Counter[str] = Counter()
+        self.waits_s: Callable[[str], float] = lambda _: 0.0
         self.takes_s: Callable[[str], float] = lambda _: 0.0
-        self._random = Random(seed)
+        self._seed = seed
         self._sizes_bytes = sizes_bytes
         self.default(self._sell)
 
-    @property
-    def charges(self) -> Counter[str]:
-        """Count the charged calls of each prompt."""
-        return Counter(sale.prompt for sale in self.sales)
+    def size_bytes(self, prompt: str) -> int:
+        """Tell how large each picture for a prompt is."""
+        return Random(f"{self._seed}/{prompt}").choice(self._sizes_bytes)
+
+    def _paint(self, prompt: str, n: int) -> list[bytes]:
+        """Paint pictures of which there is only one, also when a prompt comes again."""
+        random = Random(f"{self._seed}/{prompt}/{self.charges[prompt]}")
+        return [png(size_bytes=self.size_bytes(prompt), seed=random.getrandbits(60)) for _ in range(n)]
 
     async def _sell(self, exchange: Exchange) -> None:
         prompt, n, is_stream = _order(exchange.request)
-        pictures = [
-            png(size_bytes=self._random.choice(self._sizes_bytes), seed=self._random.getrandbits(60))
-            for _ in range(n)
-        ]
+        self.charges[prompt] += 1
+        pictures = self._paint(prompt, n)
         hashes = tuple(hashlib.sha256(picture).hexdigest() for picture in pictures)
         sale = Sale(prompt=prompt, images=hashes)
         self.sales.append(sale)
+        await asyncio.sleep(self.waits_s(prompt))
         if is_stream:
             await self._stream(exchange, sale, pictures)
             return
