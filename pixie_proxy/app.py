@@ -25,6 +25,7 @@ from pixie_proxy.gallery.thumbnails import Thumbnails, forget_thumbnails
 from pixie_proxy.gallery.upkeep import Upkeep
 from pixie_proxy.generation import Generation
 from pixie_proxy.generation.billing import Billing
+from pixie_proxy.generation.deliveries import Deliveries
 from pixie_proxy.generation.keeping import Keeping
 from pixie_proxy.generation.relaying import Relaying
 from pixie_proxy.index import Index, ledger
@@ -32,6 +33,7 @@ from pixie_proxy.index import settings as stored
 from pixie_proxy.pricing import load_prices
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.finish import Finisher
+from pixie_proxy.spool.kept import KeptFiles
 from pixie_proxy.spool.recovery import recover
 from pixie_proxy.storage import SENTINEL, ObjectMissing, Storage
 from pixie_proxy.tasks import TaskKeeper
@@ -103,26 +105,34 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             keeping=keeping,
             links=links,
         )
+        kept = KeptFiles(storage, spool)
+        deliveries = Deliveries(index, tasks, spool_root=spool.root, process=spool.process)
+        await deliveries.sweep()  # before any retry comes to look for what died with its process
         generation = Generation(
             index=index,
             spool=spool,
+            kept=kept,
             catalog=catalog,
             billing=billing,
             keeping=keeping,
             relaying=relaying,
+            deliveries=deliveries,
             tasks=tasks,
             threads=writers,
         )
         thumbnails_dir = settings.server.data_dir / "thumbnails"
         upkeep = Upkeep(index, storage, background, partial(forget_thumbnails, thumbnails_dir))
-        library = Library(index, storage, spool, links, upkeep)
+        library = Library(index, kept, links, upkeep)
         thumbnails = Thumbnails(thumbnails_dir, library, background)
         closing.push_async_callback(thumbnails.close)
+        closing.push_async_callback(deliveries.close)
         closing.push_async_callback(tasks.close)
         closing.push_async_callback(background.close)
         background.spawn(directory.watch(), "directory")
         background.spawn(recover(spool, index, storage, finisher), "recovery")
         background.spawn(upkeep.run(), "upkeep")
+        background.spawn(deliveries.run(), "deliveries")
+        background.spawn(spool.partials.run(), "partial images")
         background.spawn(Retention(index, storage, upkeep, settings.gallery).run(), "retention")
         yield Context(
             settings=settings,
@@ -136,6 +146,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             catalog=catalog,
             prices=prices,
             spool=spool,
+            tasks=background,
         )
         if left := len(tasks):
             log.error("stopping with calls still running", extra={"calls": left})

@@ -30,7 +30,7 @@ The bodies have OpenAI's envelope: `{"error": {"message", "type", "param", "code
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 
 class ConfigError(Exception):
@@ -57,6 +57,12 @@ class ProxyError(Exception):
         self.message = message
         self.param = param
         self.headers = headers or {}
+
+    def with_headers(self, headers: dict[str, str]) -> Self:
+        """Give an error of its own to one more client, with headers over those that it has."""
+        copied = self.__class__.__new__(self.__class__, *self.args)
+        copied.__dict__.update(self.__dict__, headers={**self.headers, **headers})
+        return copied
 
     def answer(self) -> tuple[int, dict[str, Any]]:
         """Give the status and the body that the client gets."""

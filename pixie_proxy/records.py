@@ -189,7 +189,6 @@ class Settlement:
     state: State
     settled_us: int
     cost_micros: int
-    is_delivered: bool
     usage: dict[str, Any] | None = None
     skeleton: bytes | None = None
     error: str | None = None

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pixie_proxy.admission.rate import Taken, go_duration, take
 from pixie_proxy.errors import (
     ConcurrencyLimitExceeded,
-    IdempotencyKeyReused,
     InvalidValue,
     ProxyError,
     RateLimitExceeded,
@@ -23,16 +22,13 @@ from pixie_proxy.records import Account, CallRecord, Limits, to_datetime
 USUAL_DURATION_S = 20
 """How long a call usually takes: the wait that we suggest to somebody whose slots are all in use."""
 
-IDEMPOTENCY_WINDOW_US = 24 * 3600 * 1_000_000
-"""How long an `Idempotency-Key` belongs to its first request."""
-
 _MAX_RETRY_AFTER_S = 60
 """The Node SDK ignores anything longer and comes back at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Admitted:
-    """What an admission took: the state of each bucket, for the answer's headers."""
+    """The state of each bucket, for the answer's headers: after an admission took from it, or as it stands."""
 
     requests: Taken | None
     images: Taken | None
@@ -48,25 +44,28 @@ class Admitted:
         return headers
 
 
-def admit(tx: Tx, call: CallRecord, limits: Limits, *, now_us: int) -> Admitted | ProxyError:
+def open_account(tx: Tx, user_id: str, now_us: int) -> Account:
+    """Give a user's account as of now, locked: this must be a transaction's first statement, on both databases."""
+    return _rolled_over(accounts.lock(tx, user_id), now_us)
+
+
+def admit(
+    tx: Tx, account: Account, call: CallRecord, limits: Limits, *, now_us: int
+) -> Admitted | ProxyError:
     """Check every limit, take from all, and write the ledger row as `sent`; or return the refusal, having taken none.
 
-    The first statement locks the account's row, on both databases. A refusal is no exception in here, because one
-    would undo the works of others in the same batch, and under overload refusals are what there is most of.
+    A refusal is no exception in here, because one would undo the works of others in the same batch, and under overload
+    refusals are what there is most of. An idempotency key that somebody still holds is taken over: whether that may be
+    is for the caller to know.
     """
-    account = _rolled_over(accounts.lock(tx, call.user_id), now_us)
-    earlier = _holder_of_key(tx, call)
-    if earlier is not None and earlier.fingerprint != call.fingerprint:
-        message = "This Idempotency-Key was used for another request. Use a new key for a new request."
-        return IdempotencyKeyReused(message, param="Idempotency-Key")
     requests = _rate(account.requests_tat_us, now_us, limits.requests_per_minute, 1)
     images = _rate(account.images_tat_us, now_us, limits.images_per_minute, call.images_asked)
     admitted = Admitted(requests=requests, images=images)
     if (refusal := _refusal(call, account, limits, admitted)) is not None:
-        refusal.headers |= _standing(account, limits, now_us).headers()
+        refusal.headers |= standing(account, limits, now_us).headers()
         return refusal
-    if earlier is not None:
-        ledger.free_idempotency_key(tx, earlier.id)
+    if call.idempotency_key is not None:
+        ledger.free_idempotency_key(tx, call.user_id, call.kind, call.idempotency_key)
     accounts.save(
         tx,
         replace(
@@ -79,19 +78,6 @@ def admit(tx: Tx, call: CallRecord, limits: Limits, *, now_us: int) -> Admitted 
     )
     ledger.insert(tx, call, "sent")
     return admitted
-
-
-def _holder_of_key(tx: Tx, call: CallRecord) -> CallRecord | None:
-    """Find the call that used this one's idempotency key; one whose day is over gives it up."""
-    if call.idempotency_key is None:
-        return None
-    row = ledger.find_by_idempotency_key(tx, call.user_id, call.kind, call.idempotency_key)
-    if row is None:
-        return None
-    if call.created_us - row.call.created_us < IDEMPOTENCY_WINDOW_US:
-        return row.call
-    ledger.free_idempotency_key(tx, row.call.id)
-    return None
 
 
 def _rolled_over(account: Account, now_us: int) -> Account:
@@ -109,8 +95,8 @@ def _rate(tat_us: int, now_us: int, limit: int | None, count: int) -> Taken | No
     return None if limit is None else take(tat_us, now_us, limit, count)
 
 
-def _standing(account: Account, limits: Limits, now_us: int) -> Admitted:
-    """Say what is left to somebody who was refused, and so has taken nothing."""
+def standing(account: Account, limits: Limits, now_us: int) -> Admitted:
+    """Say what is left to somebody who takes nothing: who was refused, or gets an answer again."""
     return Admitted(
         requests=_rate(account.requests_tat_us, now_us, limits.requests_per_minute, 0),
         images=_rate(account.images_tat_us, now_us, limits.images_per_minute, 0),

@@ -23,6 +23,19 @@ _LAST_REQUESTS_S = 0.25
 """How long connections that were accepted just before we stopped to listen may still send their request."""
 
 
+def make_runner(app: web.Application, *, last_writes_s: float = _LAST_WRITES_S) -> web.AppRunner:
+    """Make what serves the application. A handler whose client leaves is cancelled: so a lost answer is noticed."""
+    return web.AppRunner(
+        app,
+        handle_signals=False,
+        handler_cancellation=True,
+        access_log=None,
+        keepalive_timeout=_KEEPALIVE_S,
+        shutdown_timeout=last_writes_s,
+        read_bufsize=_READ_BUFFER_BYTES,
+    )
+
+
 async def serve(
     settings: Settings, ready: Callable[[str], None], *, stop: asyncio.Event | None = None
 ) -> None:
@@ -31,14 +44,7 @@ async def serve(
     at_once = asyncio.Event()
     _on_signals(stop, at_once)
     app = create_app(settings)
-    runner = web.AppRunner(
-        app,
-        handle_signals=False,
-        access_log=None,
-        keepalive_timeout=_KEEPALIVE_S,
-        shutdown_timeout=_LAST_WRITES_S,
-        read_bufsize=_READ_BUFFER_BYTES,
-    )
+    runner = make_runner(app)
     await runner.setup()
     try:
         site = web.TCPSite(runner, settings.server.host, settings.server.port, backlog=1024)

@@ -4,39 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
-from pathlib import Path
 
-import aiofiles
-
-from pixie_proxy.errors import NotFound, PermissionDenied, StorageUnavailable
+from pixie_proxy.errors import NotFound, PermissionDenied
 from pixie_proxy.gallery.sharing import LinkSigner, parse_link
 from pixie_proxy.gallery.upkeep import Upkeep
 from pixie_proxy.index import Index, Tx, images, states
 from pixie_proxy.media import EXTENSIONS
 from pixie_proxy.records import VISIBILITIES, ImageRecord, User, Visibility, is_id
-from pixie_proxy.spool.area import Spool
-from pixie_proxy.storage import PIECE_BYTES, ObjectMissing, Storage
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpenImage:
-    """An image whose bytes can be read. `spooled` is where it waits while storage has not got it yet."""
-
-    record: ImageRecord
-    spooled: Path | None
+from pixie_proxy.spool.kept import KeptFile, KeptFiles
 
 
 class Library:
     """The team's images."""
 
-    def __init__(
-        self, index: Index, storage: Storage, spool: Spool, links: LinkSigner, upkeep: Upkeep
-    ) -> None:
-        """Look images up in the index, and read them from storage or, until they are there, from the spool."""
+    def __init__(self, index: Index, kept: KeptFiles, links: LinkSigner, upkeep: Upkeep) -> None:
+        """Look images up in the index, and read them wherever they lie."""
         self._index = index
-        self._storage = storage
-        self._spool = spool
+        self._kept = kept
         self._links = links
         self._upkeep = upkeep
 
@@ -58,36 +42,13 @@ class Library:
             raise _not_found("This link")
         return record
 
-    async def open(self, record: ImageRecord) -> OpenImage:
+    async def open(self, record: ImageRecord) -> KeptFile:
         """Find an image's bytes. Raises StorageUnavailable when they are not where they must be, or of another size."""
-        size_bytes = await self._size(record.ref)
-        if size_bytes is None:
-            path = self._spool.find(record.request_id, record.ref.rsplit("/", 1)[-1])
-            if path is not None:
-                return OpenImage(record=record, spooled=path)
-            size_bytes = await self._size(record.ref)  # it may have moved between the two looks
-        if size_bytes is None:
-            message = "The image's bytes are missing in storage. Please tell the admin."
-            raise StorageUnavailable(message)
-        if size_bytes != record.size_bytes:
-            message = "The image in storage is damaged. Please tell the admin."
-            raise StorageUnavailable(message)
-        return OpenImage(record=record, spooled=None)
+        return await self._kept.open(record.ref, record.size_bytes)
 
-    async def read(self, image: OpenImage, start: int, stop: int) -> AsyncGenerator[bytes, None]:
+    def read(self, file: KeptFile, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of `[start, stop)`."""
-        if image.spooled is not None:
-            try:
-                async with aiofiles.open(image.spooled, "rb") as file:
-                    await file.seek(start)
-                    while start < stop and (piece := await file.read(min(PIECE_BYTES, stop - start))):
-                        start += len(piece)
-                        yield piece
-                return
-            except FileNotFoundError:  # storage took it over after `open`
-                pass
-        async for piece in self._storage.read(image.record.ref, start, stop):
-            yield piece
+        return self._kept.read(file, start, stop)
 
     async def change(
         self,
@@ -156,12 +117,6 @@ class Library:
     def url(self, record: ImageRecord) -> str:
         """Give the link of an image, as it is good now."""
         return self._links.url(record.id, record.mime, record.link_epoch)
-
-    async def _size(self, ref: str) -> int | None:
-        try:
-            return await self._storage.size(ref)
-        except ObjectMissing:
-            return None
 
     async def _find(self, image_id: str) -> ImageRecord | None:
         if not is_id(image_id, "img"):

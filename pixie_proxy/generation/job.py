@@ -8,25 +8,35 @@ from dataclasses import dataclass
 import orjson
 
 from pixie_proxy.errors import ProxyError
+from pixie_proxy.generation.deliveries import Delivery
 from pixie_proxy.records import CallRecord, User
-from pixie_proxy.relay.feed import Feed
+from pixie_proxy.relay.feed import Feed, Source
 from pixie_proxy.relay.pump import ImageIds
 from pixie_proxy.relay.request import ImageRequest
 from pixie_proxy.spool.call import SpooledCall
+from pixie_proxy.spool.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What the client gets: headers and bytes to come. `is_stream`: the bytes are server-sent events."""
+    """What the client gets: headers and bytes to come. `is_stream`: the bytes are server-sent events.
+
+    Whoever sends it tells `delivery` how that went.
+    """
 
     headers: dict[str, str]
     is_stream: bool
-    feed: Feed
+    feed: Source
+    delivery: Delivery
 
 
 @dataclass(slots=True, kw_only=True)
 class Job:
-    """One paid call while it runs. `begun` tells, once the answer begins, whether it is a stream."""
+    """One paid call while it runs. `begun` tells, once the answer begins, whether it is a stream.
+
+    `ended` tells those who joined the call what came of it, once that is durable: the manifest of an answer, None if
+    there was none, or the error.
+    """
 
     call: CallRecord
     asked: ImageRequest
@@ -35,7 +45,12 @@ class Job:
     spooled: SpooledCall
     headers: dict[str, str]
     begun: asyncio.Future[bool]
+    ended: asyncio.Future[Manifest | None]
+    delivery: Delivery
     image_id: ImageIds
+    manifest: Manifest | None = None
+    is_free: bool = False
+    """The call has failed, and the upstream charged nothing."""
     upstream_request_id: str | None = None
     flags: tuple[str, ...] = ()
 
@@ -48,6 +63,8 @@ class Job:
         """End the client's answer well."""
         self.feed.close()
         self.begin(is_stream=False)
+        if not self.ended.done():
+            self.ended.set_result(self.manifest)
 
     def fail(self, error: ProxyError) -> None:
         """Give the client an error: as the answer if none has begun, else inside it; never as a clean end."""
@@ -56,6 +73,14 @@ class Job:
             self.begun.set_exception(error)
             self.begun.exception()  # a client that has left will not fetch it
         elif self.begun.result():
-            _, body = error.answer()
-            self.feed.put(b"event: error\ndata: " + orjson.dumps({"type": "error", **body}) + b"\n\n")
+            self.feed.put(error_event(error))
         self.feed.abort()
+        if not self.ended.done():
+            self.ended.set_exception(error)
+            self.ended.exception()  # nobody may have joined
+
+
+def error_event(error: ProxyError) -> bytes:
+    """Write an error as the last event of a stream that has begun."""
+    _, body = error.answer()
+    return b"event: error\ndata: " + orjson.dumps({"type": "error", **body}) + b"\n\n"

@@ -64,6 +64,7 @@ class Keeping:
 
     async def bring_home(self, job: Job, manifest: Manifest) -> None:
         """Move a sealed call to storage and index. Its client's answer ends then, or after KEEP_WAIT_S."""
+        job.manifest = manifest
         timer = asyncio.get_running_loop().call_later(KEEP_WAIT_S, job.end)
         try:
             await self.finish(job, manifest)
@@ -81,5 +82,6 @@ class Keeping:
 
     async def settle(self, job: Job, settlement: Settlement) -> None:
         """Settle a call that brought nothing; wait for it a little, so that its slot is free when its client hears."""
+        job.is_free = settlement.state == "failed"
         task = self._tasks.run(self._finisher.settle(job.call, settlement), "settle")
         await asyncio.wait({task}, timeout=KEEP_WAIT_S)

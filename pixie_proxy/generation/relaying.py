@@ -152,6 +152,7 @@ class Relaying:
             composed = orjson.dumps(await self._compose(job, pump, capture.fields))
         skeleton = capture.skeleton if composed is None else Skeleton.of_text(composed)
         usage = capture.fields.get("usage")
+        skeleton = skeleton.numbered(pump.positions)
         settlement = self._billing.done(job, len(pump.names), usage, skeleton.to_bytes())
         manifest = await self._keeping.seal(job, pump, settlement, _revised_prompts(items))
         if composed is not None:
@@ -165,7 +166,8 @@ class Relaying:
             job.end()
             return
         usage = sum_usage([event.get("usage") for event in pump.events])
-        settlement = self._billing.done(job, len(pump.names), usage, capture.skeleton.to_bytes())
+        skeleton = capture.skeleton.numbered(pump.positions)
+        settlement = self._billing.done(job, len(pump.names), usage, skeleton.to_bytes())
         await self._keeping.bring_home(job, await self._keeping.seal(job, pump, settlement))
 
     async def _end_unknown(self, job: Job, reason: str, pump: Pump | None = None) -> None:

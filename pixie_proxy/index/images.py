@@ -143,7 +143,10 @@ def count_overdue(tx: Tx, before_us: int) -> int:
 
 
 def purge(tx: Tx, before_us: int, most: int) -> list[PurgedImage]:
-    """Remove some images that were put into the trash before a time, oldest first; their files are the caller's."""
+    """Remove some images that were put into the trash before a time, oldest first; their files are the caller's.
+
+    The answers that brought them can't be given again, and what they said of the images is gone with them.
+    """
     rows = tx.all(
         "SELECT id, request_id, ref FROM images" + _OVERDUE + " ORDER BY id LIMIT :most",
         before=before_us,
@@ -151,6 +154,7 @@ def purge(tx: Tx, before_us: int, most: int) -> list[PurgedImage]:
     )
     for row in rows:
         tx.run("DELETE FROM images WHERE id = :id", id=row["id"])
+        tx.run("UPDATE requests SET skeleton = NULL WHERE id = :id", id=row["request_id"])
     return [PurgedImage(row["id"], row["request_id"], row["ref"].rsplit("/", 1)[-1]) for row in rows]
 
 

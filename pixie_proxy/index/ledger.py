@@ -16,7 +16,6 @@ class LedgerRow:
 
     call: CallRecord
     state: State
-    is_delivered: bool
     cost_micros: int | None
     usage: dict[str, Any] | None
     skeleton: bytes | None
@@ -28,7 +27,7 @@ class LedgerRow:
 
 _SELECT = (
     "SELECT id, user_id, key_id, kind, requested_model, model, prompt, params, images_asked, is_stream,"
-    " fingerprint, idempotency_key, state, is_delivered, hold_micros, cost_micros, usage, skeleton, error,"
+    " fingerprint, idempotency_key, state, hold_micros, cost_micros, usage, skeleton, error,"
     " upstream_request_id, flags, process, created_us, settled_us FROM requests"
 )
 
@@ -76,14 +75,13 @@ def settle(tx: Tx, settlement: Settlement) -> bool:
     return (
         tx.run(
             "UPDATE requests SET state = :state, settled_us = :settled_us, cost_micros = :cost_micros,"
-            " is_delivered = :is_delivered, usage = :usage, skeleton = :skeleton, error = :error,"
+            " usage = :usage, skeleton = :skeleton, error = :error,"
             " upstream_request_id = :upstream_request_id, flags = :flags WHERE id = :id AND state IN "
             + still,
             id=settlement.request_id,
             state=settlement.state,
             settled_us=settlement.settled_us,
             cost_micros=settlement.cost_micros,
-            is_delivered=int(settlement.is_delivered),
             usage=None if settlement.usage is None else json.dumps(settlement.usage),
             skeleton=settlement.skeleton,
             error=settlement.error,
@@ -91,13 +89,6 @@ def settle(tx: Tx, settlement: Settlement) -> bool:
             flags=json.dumps(settlement.flags),
         )
         > 0
-    )
-
-
-def mark_delivered(tx: Tx, request_id: str) -> bool:
-    """Claim an answer that nobody got yet; only one of those who try gets True."""
-    return (
-        tx.run("UPDATE requests SET is_delivered = 1 WHERE id = :id AND is_delivered = 0", id=request_id) > 0
     )
 
 
@@ -118,18 +109,15 @@ def find_by_idempotency_key(tx: Tx, user_id: str, kind: Kind, key: str) -> Ledge
     return _maybe(tx.one(sql, user_id=user_id, kind=kind, key=key))
 
 
-def free_idempotency_key(tx: Tx, request_id: str) -> None:
-    """Let a new call use the key that this one holds, because its day is over."""
-    tx.run("UPDATE requests SET idempotency_key = NULL WHERE id = :id", id=request_id)
-
-
-def find_by_fingerprint(tx: Tx, fingerprint: str, since_us: int) -> list[LedgerRow]:
-    """Give the calls with this fingerprint (which contains the user) made at or after `since_us`, newest first."""
-    sql = (
-        _SELECT
-        + " WHERE fingerprint = :fingerprint AND created_us >= :since ORDER BY created_us DESC, id DESC"
+def free_idempotency_key(tx: Tx, user_id: str, kind: Kind, key: str) -> None:
+    """Let a new call use a key whose holder has failed, or had it for longer than a day."""
+    tx.run(
+        "UPDATE requests SET idempotency_key = NULL"
+        " WHERE user_id = :user_id AND kind = :kind AND idempotency_key = :key",
+        user_id=user_id,
+        kind=kind,
+        key=key,
     )
-    return [_row(row) for row in tx.all(sql, fingerprint=fingerprint, since=since_us)]
 
 
 def _maybe(row: Row | None) -> LedgerRow | None:
@@ -156,7 +144,6 @@ def _row(row: Row) -> LedgerRow:
             created_us=row["created_us"],
         ),
         state=row["state"],
-        is_delivered=bool(row["is_delivered"]),
         cost_micros=row["cost_micros"],
         usage=None if row["usage"] is None else json.loads(row["usage"]),
         skeleton=None if row["skeleton"] is None else bytes(row["skeleton"]),

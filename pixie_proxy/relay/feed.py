@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from pixie_proxy.threads import WorkerThreads
 
@@ -28,6 +28,25 @@ _PIECE_BYTES = 256 * 1024
 
 class FeedBroken(Exception):
     """The answer can't be finished; the client must see that."""
+
+
+class Source(Protocol):
+    """Where the bytes for one client come from, as whoever sends them sees it."""
+
+    is_between_events: bool
+    """Of a stream: a comment may be written once everything that was given has gone out."""
+
+    def take_whole(self) -> bytes | None:
+        """Return the answer if it has ended well and is small enough to go out in one piece."""
+
+    async def get(self, timeout_s: float | None = None) -> bytes | None:
+        """Return the next bytes, b"" after `timeout_s` of silence, None at the end. Raises FeedBroken."""
+
+    def abandon(self) -> None:
+        """Say that the client has gone."""
+
+    def discard(self) -> None:
+        """Release what is held; nobody reads on."""
 
 
 class Feed:

@@ -127,10 +127,15 @@ class Pump:
             self.events.append(event.fields)
             await self._seal()
         elif event.slot is not None:
-            await self._spooled.drop(event.slot)
+            await self._spooled.set_aside(event.slot)
         if event.kind == "error":
             self.error_event = event.fields
         self.release()
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """The positions of the images that came whole, by slot."""
+        return {slot: name.position for slot, name in self.names.items()}
 
     def name(self, slot: int, position: int) -> None:
         """Give the image in `slot` its name: it is whole."""

@@ -7,7 +7,7 @@ flags, all little-endian, and the text.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
 from pybase64 import b64encode
@@ -22,6 +22,14 @@ _ENCODE_BYTES: Final = 72 * 1024
 """Image bytes that one step encodes, a multiple of three: with every slash escaped they are 192 KiB at most."""
 
 
+class Slot(NamedTuple):
+    """The place of an image's base64. A partial image is one of a stream's rough stages."""
+
+    number: int
+    is_partial: bool
+    escapes_slashes: bool
+
+
 class _Part(NamedTuple):
     """Some text and the image behind it."""
 
@@ -33,8 +41,8 @@ class _Part(NamedTuple):
 class Skeleton:
     """The text of an answer in parts, with an image behind each but the last.
 
-    `is_exact` is false if the upstream's base64 was odd (unpadded, line by line, …): then `render` gives the same
-    images in proper base64, and not the same bytes.
+    `is_exact` is false if the upstream's base64 was odd (unpadded, line by line, …): then `steps` and `Base64` give the
+    same images in proper base64, and not the same bytes.
     """
 
     __slots__ = ("_parts", "_run", "is_exact")
@@ -79,23 +87,38 @@ class Skeleton:
         numbered = [part.text + (b"%d" % part.slot if part.slot >= 0 else b"") for part in self._parts]
         return b"".join([*numbered, self._run])
 
-    def render(
-        self, open_image: Callable[[int], Iterable[bytes]], *, partials: bool = True
-    ) -> Iterator[bytes]:
-        """Give the client's bytes again in steps of at most 192 KiB; `open_image` reads the image of a slot."""
+    def numbered(self, positions: Mapping[int, int]) -> Skeleton:
+        """Give it with final images numbered by their position in the call, as storage and index know them."""
+        skeleton = Skeleton()
+        skeleton.is_exact = self.is_exact
+        skeleton._parts = [
+            part
+            if part.slot == _NO_IMAGE or part.flags & _PARTIAL
+            else part._replace(slot=positions[part.slot])
+            for part in self._parts
+        ]
+        skeleton._run = self._run
+        return skeleton
+
+    def steps(self, *, partials: bool = True) -> Iterator[bytes | Slot]:
+        """Give the client's bytes again, in steps of at most 192 KiB, with a slot where an image's base64 has to go."""
         for text, slot, flags in self._all_parts():
             if flags & _PARTIAL and not partials:
                 continue
             for at in range(0, len(text), 192 * 1024):
                 yield text[at : at + 192 * 1024]
             if slot != _NO_IMAGE:
-                yield from _encode(open_image(slot), escape=bool(flags & _ESCAPED))
+                yield Slot(slot, bool(flags & _PARTIAL), bool(flags & _ESCAPED))
 
-    def slots(self, *, partials: bool = True) -> list[int]:
-        """Name the images that `render` will ask for, in its order."""
-        return [
-            part.slot for part in self._parts if part.slot >= 0 and (partials or not part.flags & _PARTIAL)
-        ]
+    def slots(self, *, partials: bool = True) -> list[Slot]:
+        """Name the images in it, in their order."""
+        return [step for step in self.steps(partials=partials) if isinstance(step, Slot)]
+
+    @property
+    def is_json(self) -> bool:
+        """Whether the answer is one document, and not a stream of events."""
+        text = b"".join([part.text for part in self._all_parts()[:1]])
+        return text.lstrip().startswith(b"{")
 
     def _all_parts(self) -> list[_Part]:
         return [*self._parts, _Part(bytes(self._run), _NO_IMAGE, 0)] if self._run else self._parts
@@ -128,16 +151,28 @@ class Skeleton:
         return skeleton
 
 
-def _encode(pieces: Iterable[bytes], *, escape: bool) -> Iterator[bytes]:
-    """Encode an image that comes in pieces of any size."""
-    rest = b""
-    for piece in pieces:
-        data = rest + piece if rest else piece
+class Base64:
+    """Encodes an image that comes in pieces of any size."""
+
+    __slots__ = ("_escapes_slashes", "_rest")
+
+    def __init__(self, slot: Slot) -> None:
+        """Write slashes as the slot's base64 had them."""
+        self._escapes_slashes = slot.escapes_slashes
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> Iterator[bytes]:
+        """Encode what came so far, but for a rest of one or two bytes."""
+        data = self._rest + piece if self._rest else piece
         whole = len(data) - len(data) % 3
         for at in range(0, whole, _ENCODE_BYTES):
-            text = b64encode(memoryview(data)[at : min(at + _ENCODE_BYTES, whole)])
-            yield text.replace(b"/", b"\\/") if escape else text
-        rest = data[whole:]
-    if rest:
-        text = b64encode(rest)
-        yield text.replace(b"/", b"\\/") if escape else text
+            yield self._encode(memoryview(data)[at : min(at + _ENCODE_BYTES, whole)])
+        self._rest = bytes(data[whole:])
+
+    def finish(self) -> bytes:
+        """Encode the rest."""
+        return self._encode(memoryview(self._rest))
+
+    def _encode(self, data: memoryview) -> bytes:
+        text = b64encode(data)
+        return text.replace(b"/", b"\\/") if self._escapes_slashes else text

@@ -208,9 +208,10 @@ class SseCapture(Capture):
         self._skeleton.add_text(text)
         if kind == "partial":  # there is nothing to keep, so nothing to wait for
             self._relay(text)
-            self._skeleton.end_partial(mark)
         else:
             self._withhold(text)
+        if kind != "completed":
+            self._skeleton.end_partial(mark)
 
     def _give_head(self, begin: int) -> None:
         self._payload += self._text[self._payload_at : begin]

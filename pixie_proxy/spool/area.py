@@ -15,10 +15,12 @@ from pixie_proxy.disk import SharedSync, fsync_directory
 from pixie_proxy.errors import StorageFull
 from pixie_proxy.records import is_id
 from pixie_proxy.spool.call import SpooledCall
+from pixie_proxy.spool.partials import Partials
 from pixie_proxy.threads import WorkerThreads
 
 LOCK = "lock"
 UPLOADS = "uploads"
+PARTIALS = "partials"
 
 ROOM_FLOOR_BYTES = 128 * 1024 * 1024
 """Free space that must be left before a call is admitted: for the index, and for what we could not foresee."""
@@ -38,6 +40,7 @@ class Spool:
         self.process = secrets.token_hex(8)
         self.folder = root / self.process
         self.uploads = root / UPLOADS / self.process
+        self.partials = Partials(root / PARTIALS)
         self._writers = writers
         self._sync = SharedSync()
         self._lock: int | None = None
@@ -67,7 +70,7 @@ class Spool:
 
     def call(self, request_id: str, header: bytes) -> SpooledCall:
         """Open the folder of a new call; `header` is what recovery knows of it before the manifest."""
-        return SpooledCall(str(self.folder), request_id, header, self._writers, self._sync)
+        return SpooledCall(str(self.folder), request_id, header, self._writers, self._sync, self.partials)
 
     def check_room(self, images: int) -> None:
         """See that there is room for some more images. Raises StorageFull, before any money is spent."""
@@ -104,7 +107,7 @@ class Spool:
         try:
             for folder in sorted(self.root.iterdir()):
                 if (
-                    folder.name in {UPLOADS, self.process}
+                    folder.name in {UPLOADS, PARTIALS, self.process}
                     or folder.name.startswith(".")
                     or not folder.is_dir()
                 ):
@@ -145,3 +148,18 @@ def _take_lock(path: Path) -> int:
 def _free_bytes(path: Path) -> int:
     status = os.statvfs(path)
     return status.f_bavail * status.f_frsize
+
+
+def is_alive(root: Path, process: str) -> bool:
+    """Whether a process of this host still holds its part of the spool."""
+    try:
+        descriptor = os.open(root / process / LOCK, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

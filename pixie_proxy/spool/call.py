@@ -6,16 +6,22 @@ Every disk step runs in a thread of the durable writers'. A call has one writer 
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from pixie_proxy.disk import SharedSync, fsync_directory, write_all, write_durably
 from pixie_proxy.media import EXTENSIONS, dimensions
 from pixie_proxy.records import StoredImage
+from pixie_proxy.spool.partials import Partials
 from pixie_proxy.storage import MANIFEST
 from pixie_proxy.threads import WorkerThreads
+
+log = logging.getLogger(__name__)
 
 FLUSH_BYTES = 512 * 1024
 """How much of an answer may wait in memory: small images are written once, at the seal."""
@@ -50,10 +56,18 @@ class SpooledCall:
     """A call's folder. Images are known by their slot (the number of their base64 in the answer)."""
 
     def __init__(
-        self, parent: str, name: str, header: bytes, writers: WorkerThreads, sync: SharedSync
+        self,
+        parent: str,
+        name: str,
+        header: bytes,
+        writers: WorkerThreads,
+        sync: SharedSync,
+        partials: Partials,
     ) -> None:
         """Plan the folder `parent/name`; nothing touches the disk before the first flush."""
         self._parent = parent
+        self._name = name
+        self._partials = partials
         self.folder = f"{parent}/{name}"
         self._header = header
         self._writers = writers
@@ -90,11 +104,18 @@ class SpooledCall:
         return self._parts[slot].mime if slot in self._parts else self._kept[slot].mime
 
     async def drop(self, slot: int) -> None:
-        """Forget an image that turned out to be none (a partial, or broken base64)."""
+        """Forget an image that turned out to be none (broken base64)."""
         part = self._parts.pop(slot)
         self._waiting_bytes -= part.waiting_bytes
         if part.descriptor is not None:
             await self._writers.run(self._discard, slot, part.descriptor)
+
+    async def set_aside(self, slot: int) -> None:
+        """Put a partial image where replays find it for a while. A disk that fails costs them the partial images."""
+        part = self._parts.pop(slot, None)
+        if part is not None:  # else it was no image
+            self._waiting_bytes -= part.waiting_bytes
+            await self._writers.run(self._set_aside, slot, part)
 
     async def flush(self) -> None:
         """Write what waits in memory."""
@@ -207,6 +228,19 @@ class SpooledCall:
         self._sync(self._parent)
         self.sealed = images
         return images
+
+    def _set_aside(self, slot: int, part: _Part) -> None:
+        path = None
+        if part.descriptor is not None:
+            os.close(part.descriptor)
+            path = Path(self._part(slot))
+        try:
+            self._partials.keep(self._name, slot, part.waiting, path, part.size_bytes + part.waiting_bytes)
+        except OSError as exc:
+            log.warning("a partial image is not kept", extra={"request_id": self._name, "reason": str(exc)})
+            if path is not None:
+                with suppress(OSError):
+                    path.unlink()
 
     def _discard(self, slot: int, descriptor: int) -> None:
         os.close(descriptor)

@@ -95,7 +95,6 @@ class Manifest:
             state=said["state"],
             settled_us=said["settled_us"],
             cost_micros=said["cost_micros"],
-            is_delivered=False,
             usage=said["usage"],
             skeleton=base64.b64decode(said["answer"]) if said["answer"] is not None else None,
             error=said["error"],

@@ -159,6 +159,5 @@ def unknown(call: CallRecord) -> Settlement:
         state="unknown",
         settled_us=time.time_ns() // 1000,
         cost_micros=call.hold_micros,
-        is_delivered=False,
         error=_REASON,
     )

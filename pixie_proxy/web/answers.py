@@ -24,22 +24,21 @@ _LAST_WORDS_TRIES = 100
 
 async def send_answer(request: web.Request, answer: Answer) -> web.StreamResponse:
     """Write an answer to the client. A client that leaves stops only the writing."""
-    if not answer.is_stream and (body := answer.feed.take_whole()) is not None:
-        return web.Response(body=body, headers=answer.headers, content_type="application/json")
-    response = web.StreamResponse(headers=answer.headers)
-    response.content_type = "text/event-stream" if answer.is_stream else "application/json"
-    if answer.is_stream:
-        response.headers["Cache-Control"] = "no-cache"
-        response.headers["X-Accel-Buffering"] = "no"  # nginx would collect a stream otherwise
+    body = None if answer.is_stream else answer.feed.take_whole()
+    response = _response(answer, body)
     begin_stream(request, response)
     try:
         await response.prepare(request)
-        while (piece := await answer.feed.get(KEEP_ALIVE_S if answer.is_stream else None)) is not None:
+        while (
+            body is None
+            and (piece := await answer.feed.get(KEEP_ALIVE_S if answer.is_stream else None)) is not None
+        ):
             if piece:
                 await response.write(piece)
             elif answer.feed.is_between_events:
                 await response.write(_KEEP_ALIVE)
         await response.write_eof()
+        answer.delivery.delivered()
     except FeedBroken:
         await _abort(request)
     except ConnectionError:
@@ -48,7 +47,20 @@ async def send_answer(request: web.Request, answer: Answer) -> web.StreamRespons
         answer.feed.abandon()
         raise
     finally:
+        answer.delivery.left()  # unless it was delivered
         answer.feed.discard()
+    return response
+
+
+def _response(answer: Answer, body: bytes | None) -> web.StreamResponse:
+    """Make the head of an answer, and all of it where it is small."""
+    if body is not None:
+        return web.Response(body=body, headers=answer.headers, content_type="application/json")
+    response = web.StreamResponse(headers=answer.headers)
+    response.content_type = "text/event-stream" if answer.is_stream else "application/json"
+    if answer.is_stream:
+        response.headers["Cache-Control"] = "no-cache"
+        response.headers["X-Accel-Buffering"] = "no"  # nginx would collect a stream otherwise
     return response
 
 

@@ -184,8 +184,15 @@ def _append(file: BinaryIO, digest: hashlib._Hash, chunks: list[bytes]) -> None:
 
 
 async def _in_thread(work: Callable[..., T], *args: object) -> T:
+    """Work on a file. Who is cancelled waits for the thread, which must not find its file closed, or make it again."""
+    working = asyncio.ensure_future(asyncio.to_thread(work, *args))
     try:
-        return await asyncio.to_thread(work, *args)
+        await asyncio.wait({working})
+    except asyncio.CancelledError:
+        await asyncio.wait({working})
+        raise
+    try:
+        return working.result()
     except OSError as exc:
         message = "The proxy's disk can't take the upload. Nothing was sent upstream."
         raise StorageUnavailable(message, headers={"retry-after": "30"}) from exc

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from pixie_proxy.pricing import Prices
     from pixie_proxy.records import User
     from pixie_proxy.spool.area import Spool
+    from pixie_proxy.tasks import TaskKeeper
     from pixie_proxy.upstream.catalog import Catalog
 
 
@@ -40,6 +41,7 @@ class Context:
     catalog: Catalog
     prices: Prices
     spool: Spool
+    tasks: TaskKeeper
     uploads: UploadSlots = field(default_factory=UploadSlots)
     started: float = field(default_factory=time.time)
 

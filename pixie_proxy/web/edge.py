@@ -69,7 +69,7 @@ def begin_stream(request: web.Request, response: web.StreamResponse) -> None:
 def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
     """Set what every answer carries."""
     headers = response.headers
-    headers["x-request-id"] = request[REQUEST_ID]
+    headers.setdefault("x-request-id", request[REQUEST_ID])  # an answer given again has its own
     headers["Server"] = "pixie_proxy"
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Cache-Control", "no-store")

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from aiohttp import web
 
-from pixie_proxy.errors import InvalidValue, UnsupportedMediaType
+from pixie_proxy.errors import InvalidValue, ProxyError, UnsupportedMediaType
+from pixie_proxy.generation import Attempt
 from pixie_proxy.records import Kind
 from pixie_proxy.relay.request import ImageRequest
 from pixie_proxy.web.answers import send_answer
@@ -16,6 +17,8 @@ from pixie_proxy.web.bodies import read_form, read_json
 from pixie_proxy.web.context import REQUEST_ID, USER, context_of
 
 _MAX_IDEMPOTENCY_KEY = 255
+_RETRY_COUNT = "x-stainless-retry-count"
+"""What OpenAI's SDKs, and all others made by Stainless, tell of their tries: 0, then 1, then 2."""
 
 
 async def generations(request: web.Request) -> web.StreamResponse:
@@ -35,18 +38,23 @@ async def variations(request: web.Request) -> web.StreamResponse:
 
 async def _paid_call(request: web.Request, kind: Kind) -> web.StreamResponse:
     context = context_of(request)
-    context.generation.refuse_early()
     idempotency_key = _idempotency_key(request)
+    attempt = Attempt.of(request[USER].id, kind, request.content_length, _retry_count(request))
     uploads = context.spool.uploads / request[REQUEST_ID]
     try:
+        if idempotency_key is None and not attempt.is_retry:  # else it may be a call that we have already
+            context.generation.refuse_early()
         with context.uploads.hold(request[USER]):
             asked = await _read(request, kind, uploads)
-    except BaseException:
+    except BaseException as exc:
+        if isinstance(exc, ProxyError) and idempotency_key is None:
+            context.generation.note_refusal(exc, attempt)
         await asyncio.to_thread(shutil.rmtree, uploads, ignore_errors=True)
         raise
     answer = await context.generation.start(
         asked,
         request[USER],
+        attempt=attempt,
         request_id=request[REQUEST_ID],
         idempotency_key=idempotency_key,
         uploads=uploads if asked.files else None,
@@ -76,3 +84,9 @@ def _idempotency_key(request: web.Request) -> str | None:
         message = f"Idempotency-Key must be 1 to {_MAX_IDEMPOTENCY_KEY} printable characters."
         raise InvalidValue(message, param="Idempotency-Key")
     return key
+
+
+def _retry_count(request: web.Request) -> int | None:
+    """Read how often an SDK has tried this before; what is no small number says nothing."""
+    said = request.headers.get(_RETRY_COUNT, "")
+    return int(said) if said.isascii() and said.isdigit() and len(said) <= 2 else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -10,22 +11,28 @@ from aiohttp.typedefs import Handler
 
 from pixie_proxy.web import files, gallery, images, login, models, ops, pages, thumbnails
 from pixie_proxy.web.auth import Access, guarded
+from pixie_proxy.web.context import context_of
 from pixie_proxy.web.static import static
 
 
 class Route(NamedTuple):
-    """One address. A route without an access does not exist, so none can be open by accident."""
+    """One address. A route without an access does not exist, so none can be open by accident.
+
+    A handler is cancelled when its client leaves. Paid calls know what to do then; any other change is brought to its
+    end first.
+    """
 
     method: str
     path: str
     handler: Handler
     access: Access
+    is_paid: bool = False
 
 
 ROUTES: tuple[Route, ...] = (
-    Route("POST", "/v1/images/generations", images.generations, "maker"),
-    Route("POST", "/v1/images/edits", images.edits, "maker"),
-    Route("POST", "/v1/images/variations", images.variations, "maker"),
+    Route("POST", "/v1/images/generations", images.generations, "maker", is_paid=True),
+    Route("POST", "/v1/images/edits", images.edits, "maker", is_paid=True),
+    Route("POST", "/v1/images/variations", images.variations, "maker", is_paid=True),
     Route("GET", "/v1/models", models.list_models, "user"),
     Route("GET", "/v1/models/{model}", models.get_model, "user"),
     Route("GET", "/v1/me", gallery.me, "user"),
@@ -56,9 +63,29 @@ def build(routes: Iterable[Route] = ROUTES) -> list[web.RouteDef]:
     return [
         web.get(_pattern(route.path), guarded(route.handler, route.access))
         if route.method == "GET"
-        else web.route(route.method, _pattern(route.path), guarded(route.handler, route.access))
+        else web.route(route.method, _pattern(route.path), _change(route))
         for route in routes
     ]
+
+
+def _change(route: Route) -> Handler:
+    handler = guarded(route.handler, route.access)
+    if route.is_paid:
+        return handler
+
+    async def run(request: web.Request) -> web.StreamResponse | Exception:
+        try:
+            return await handler(request)
+        except Exception as exc:  # noqa: BLE001 - it is raised to whoever is still there
+            return exc
+
+    async def finish(request: web.Request) -> web.StreamResponse:
+        done = await asyncio.shield(context_of(request).tasks.run(run(request), "change"))
+        if isinstance(done, Exception):
+            raise done
+        return done
+
+    return finish
 
 
 def _pattern(path: str) -> str:

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from pixie_proxy.admission.gate import Admitted, admit
+from pixie_proxy.admission.gate import Admitted, admit, open_account
 from pixie_proxy.errors import (
     ConcurrencyLimitExceeded,
-    IdempotencyKeyReused,
     InvalidValue,
     ProxyError,
     RateLimitExceeded,
@@ -24,7 +23,6 @@ from pixie_proxy.records import Account, CallRecord, Limits, new_id
 from tests.support.calls import ANN, a_call
 
 NOW = 1_795_000_000_000_000
-DAY_US = 24 * 3600 * 1_000_000
 
 
 @pytest.fixture
@@ -42,7 +40,9 @@ def ask(n: int = 1, hold_micros: int = 0) -> CallRecord:
 async def tried(
     index: SqliteIndex, call: CallRecord, limits: Limits, now_us: int = NOW
 ) -> Admitted | ProxyError:
-    return await index.write(lambda tx: admit(tx, call, limits, now_us=now_us))
+    return await index.write(
+        lambda tx: admit(tx, open_account(tx, call.user_id, now_us), call, limits, now_us=now_us)
+    )
 
 
 async def standing(index: SqliteIndex) -> Account:
@@ -144,17 +144,3 @@ async def test_a_new_day_and_a_new_month_begin_at_nothing(index: SqliteIndex) ->
     assert (now.day, now.month) == ("2026-12-01", "2026-12")
     assert (now.spent_day_micros, now.spent_month_micros, now.spent_life_micros) == (0, 0, 700)
     assert (now.held_micros, now.in_flight) == (15, 3)
-
-
-@pytest.mark.parametrize(("later_us", "is_free"), [(0, False), (DAY_US - 1, False), (DAY_US, True)])
-async def test_a_key_for_another_request_is_free_after_a_day(
-    index: SqliteIndex, later_us: int, is_free: bool
-) -> None:
-    """Before, it is refused, without a token, a slot or a row."""
-    first = replace(ask(), idempotency_key="k", fingerprint="f", created_us=NOW)
-    second = replace(ask(), idempotency_key="k", fingerprint="g", created_us=NOW + later_us)
-    assert isinstance(await tried(index, first, Limits()), Admitted)
-    before = await standing(index)
-    found = await tried(index, second, Limits(requests_per_minute=5), NOW + later_us)
-    assert isinstance(found, Admitted if is_free else IdempotencyKeyReused)
-    assert (await standing(index) == before) != is_free

@@ -18,6 +18,7 @@ from pixie_proxy.index import Tx, images
 from pixie_proxy.index.sqlite import open_sqlite
 from pixie_proxy.records import ROLES, CallRecord, ImageRecord, StoredImage, User, Visibility, new_id
 from pixie_proxy.spool.area import Spool
+from pixie_proxy.spool.kept import KeptFiles
 from pixie_proxy.storage import PIECE_BYTES, folder_ref
 from pixie_proxy.storage.memory import MemoryStorage
 from pixie_proxy.tasks import TaskKeeper
@@ -91,7 +92,7 @@ async def rooms(tmp_path: Path) -> AsyncIterator[Rooms]:
     storage = MemoryStorage()
     tasks = TaskKeeper()
     upkeep = Upkeep(index, storage, tasks)
-    yield Rooms(Library(index, storage, spool, LINKS, upkeep), storage, spool, tmp_path)
+    yield Rooms(Library(index, KeptFiles(storage, spool), LINKS, upkeep), storage, spool, tmp_path)
     await tasks.close()
     spool.close()
     await asyncio.to_thread(writers.close)

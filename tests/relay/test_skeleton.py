@@ -7,7 +7,7 @@ import functools
 import pytest
 
 from pixie_proxy.relay.capture import Capture, JsonCapture, Relay, Skeleton, SseCapture, Withhold
-from tests.relay.capturing import JPEG, PNG, event, json_answer, link
+from tests.relay.capturing import JPEG, PNG, event, json_answer, link, rendered
 
 
 def sent_by(capture: Capture, answer: bytes) -> bytes:
@@ -26,7 +26,7 @@ def test_a_stored_skeleton_renders_the_same_bytes(with_links: bool, escape: bool
     skeleton = Skeleton.from_bytes(capture.skeleton.to_bytes())
     assert skeleton.is_exact
     assert len(skeleton.to_bytes()) < 1000
-    steps = list(skeleton.render(lambda slot: [images[slot][:100_001], b"", images[slot][100_001:]]))
+    steps = list(rendered(skeleton, lambda slot: [images[slot][:100_001], b"", images[slot][100_001:]]))
     assert b"".join(steps) == sent
     assert max(map(len, steps)) <= 192 * 1024
 
@@ -39,10 +39,15 @@ def test_a_stream_renders_without_its_partial_images() -> None:
     sent = sent_by(capture, start + partial + partial + end)
     skeleton = Skeleton.from_bytes(capture.skeleton.to_bytes())
     images = [JPEG, PNG[:99], PNG[:99], PNG]
-    assert b"".join(skeleton.render(lambda slot: [images[slot]])) == sent
-    assert b"".join(skeleton.render(lambda slot: [images[slot]], partials=False)) == start + end
-    assert skeleton.slots() == [0, 1, 2, 3]
-    assert skeleton.slots(partials=False) == [0, 3]
+    assert b"".join(rendered(skeleton, lambda slot: [images[slot]])) == sent
+    assert b"".join(rendered(skeleton, lambda slot: [images[slot]], partials=False)) == start + end
+    assert [(slot.number, slot.is_partial) for slot in skeleton.slots()] == [
+        (0, False),
+        (1, True),
+        (2, True),
+        (3, False),
+    ]
+    assert [slot.number for slot in skeleton.slots(partials=False)] == [0, 3]
 
 
 @pytest.mark.parametrize("text", ["QUI", "QR==", "QUJD\\n", "\\u0051UJD", "Q!==", "\\//8="])
@@ -63,8 +68,8 @@ def test_an_answer_that_gave_no_bytes_has_an_empty_skeleton() -> None:
     for make in (JsonCapture, functools.partial(JsonCapture, url_only=True)):
         capture = make()
         assert sent_by(capture, b'{"data":[{"url":"x"}]}' if make is JsonCapture else json_answer(PNG)) == b""
-        assert list(capture.skeleton.render(lambda _: [])) == []
-    assert list(Skeleton.from_bytes(Skeleton.of_text(b"{}").to_bytes()).render(lambda _: [])) == [b"{}"]
+        assert list(rendered(capture.skeleton, lambda _: [])) == []
+    assert list(rendered(Skeleton.of_text(b"{}"), lambda _: [])) == [b"{}"]
 
 
 @pytest.mark.parametrize(

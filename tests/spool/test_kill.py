@@ -211,7 +211,10 @@ class Traffic:
         with suppress(aiohttp.ClientError, ConnectionError):
             while True:
                 n, stream = self.random.randint(1, 3), self.random.random() < 0.4
-                fields = {"prompt": "a fox", "n": n, "stream": stream}
+                prompt = (
+                    f"fox {self.random.random()}"  # a call equal to a lost one would be taken for its retry
+                )
+                fields = {"prompt": prompt, "n": n, "stream": stream}
                 if self.random.random() < 0.3:
                     form = aiohttp.FormData({name: str(value).lower() for name, value in fields.items()})
                     form.add_field("image", png(), filename="a.png", content_type="image/png")

@@ -41,7 +41,6 @@ def an_end(call: CallRecord, state: State = "done", **fields: object) -> Settlem
         state=state,
         settled_us=1_795_000_001_000_000,
         cost_micros=300,
-        is_delivered=False,
         usage={"total_tokens": 7},
         skeleton=b'{"data":[\xff]}',
         upstream_request_id="up_1",

@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from pixie_proxy.spool.area import PARTIALS
 from tests.support.proxy import ADMIN_KEY, RunningProxy
 from tests.support.waiting import eventually
 
@@ -42,9 +43,9 @@ def account(data_dir: Path) -> dict[str, Any]:
 
 
 def spooled(data_dir: Path) -> list[Path]:
-    """List what lies in the spool, locks left out."""
+    """List what lies in the spool, locks and the partial images of streams that have ended left out."""
     found = [path for path in (data_dir / "spool").rglob("*") if path.is_file()]
-    return [path for path in found if path.name != "lock"]
+    return [path for path in found if path.name != "lock" and PARTIALS not in path.parts]
 
 
 def is_settled(data_dir: Path) -> bool:
@@ -52,7 +53,7 @@ def is_settled(data_dir: Path) -> bool:
     return (
         not [call for call in calls(data_dir) if call["state"] in {"admitted", "sent"}]
         and (account(data_dir)["in_flight"], account(data_dir)["held_micros"]) == (0, 0)
-        and len(list((data_dir / "spool").iterdir())) <= 2
+        and len([path for path in (data_dir / "spool").iterdir() if path.name != PARTIALS]) <= 2
         and not spooled(data_dir)
     )
 

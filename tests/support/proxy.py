@@ -20,6 +20,7 @@ from aiohttp import web
 from openai import AsyncOpenAI, OpenAI
 
 from pixie_proxy.app import create_app
+from pixie_proxy.cli.server import make_runner
 from pixie_proxy.config import Settings
 from pixie_proxy.web.context import CONTEXT, Context
 
@@ -98,7 +99,7 @@ async def run_proxy(
 ) -> AsyncIterator[RunningProxy]:
     """Serve a proxy in this process."""
     app = create_app(settings_for(data_dir, upstream_url, **sections))
-    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+    runner = make_runner(app, last_writes_s=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

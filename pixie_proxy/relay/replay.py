@@ -1,0 +1,98 @@
+"""An answer given again, byte for byte, from its skeleton and its images, at the pace of whoever reads it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from pixie_proxy.errors import ProxyError
+from pixie_proxy.relay.feed import READY_BYTES, FeedBroken
+from pixie_proxy.relay.skeleton import Base64, Skeleton, Slot
+from pixie_proxy.spool.kept import KeptFile, KeptFiles
+from pixie_proxy.spool.partials import Partials
+from pixie_proxy.storage import ObjectMissing
+from pixie_proxy.tasks import TaskKeeper
+
+log = logging.getLogger(__name__)
+
+
+class Replay:
+    """The bytes of an answer, pulled from disk as they are asked for: a `Source` for a client."""
+
+    is_between_events = False
+
+    def __init__(
+        self,
+        request_id: str,
+        skeleton: Skeleton,
+        files: Mapping[int, KeptFile],
+        kept: KeptFiles,
+        partials: Partials,
+        tasks: TaskKeeper,
+    ) -> None:
+        """Give an answer whose final images are `files` by position; its partial images only if all are still there."""
+        self._request_id = request_id
+        self._skeleton = skeleton
+        self._files = files
+        self._kept = kept
+        self._partials = partials
+        self._tasks = tasks
+        self._whole: bytes | None = None
+        self._bytes = self._render()
+
+    async def begin(self) -> None:
+        """Fetch a small answer whole. Raises FeedBroken."""
+        if sum(file.size_bytes for file in self._files.values()) < READY_BYTES // 4 * 3:
+            pieces = []
+            while piece := await self.get():
+                pieces.append(piece)
+            self._whole = b"".join(pieces)
+
+    def take_whole(self) -> bytes | None:
+        """Return the answer if it is small enough to go out in one piece."""
+        return self._whole
+
+    async def get(self, timeout_s: float | None = None) -> bytes | None:
+        """Return the next bytes, None at the end. Raises FeedBroken where an image can't be read to its end."""
+        if self._whole is not None:
+            whole, self._whole = self._whole, b""
+            return whole or None
+        try:
+            return await anext(self._bytes, None)
+        except (ProxyError, ObjectMissing, OSError) as exc:
+            log.exception(
+                "an answer can't be given again", extra={"request_id": self._request_id, "reason": str(exc)}
+            )
+            raise FeedBroken from exc
+
+    def abandon(self) -> None:
+        """Do nothing: what nobody asks for is not read."""
+
+    def discard(self) -> None:
+        """Close what is open."""
+        self._tasks.spawn(self._bytes.aclose(), "replay")
+
+    async def _render(self) -> AsyncGenerator[bytes, None]:
+        partial = [slot.number for slot in self._skeleton.slots() if slot.is_partial]
+        has_partials = bool(partial) and await self._partials.has(self._request_id, partial)
+        for step in self._skeleton.steps(partials=has_partials):
+            if isinstance(step, bytes):
+                yield step
+                continue
+            encoder, read_bytes = Base64(step), 0
+            async with aclosing(self._open(step)) as pieces:
+                async for piece in pieces:
+                    read_bytes += len(piece)
+                    for text in encoder.feed(piece):
+                        yield text
+            if not step.is_partial and read_bytes != self._files[step.number].size_bytes:
+                raise ObjectMissing(self._files[step.number].ref)
+            if rest := encoder.finish():
+                yield rest
+
+    def _open(self, slot: Slot) -> AsyncGenerator[bytes, None]:
+        if slot.is_partial:
+            return self._partials.read(self._request_id, slot.number)
+        file = self._files[slot.number]
+        return self._kept.read(file, 0, file.size_bytes)
