@@ -33,14 +33,18 @@ class Trouble:
 
 
 def troubles(count: int, studio: Studio, seed: int) -> list[Trouble]:
-    """Give each call trouble of one of four kinds; where it is the network's, its first two connections have it."""
+    """Give each call trouble that the SDK answers with retries; the network's strikes its first two connections.
+
+    A stream that was cut after it had begun is not retried by the SDK: see `broken_streams`.
+    """
     random = Random(seed)
-    return [_trouble(order, studio.size_bytes(order.prompt), random) for order in orders(count, seed)]
+    return [_trouble(order, studio, random) for order in orders(count, seed)]
 
 
-def _trouble(order: Order, size_bytes: int, random: Random) -> Trouble:
+def _trouble(order: Order, studio: Studio, random: Random) -> Trouble:
     name = random.choice(
-        ["cut in the answer", "cut before headers", "client timeout", "502 of a front proxy"]
+        ["cut before headers", "client timeout", "502 of a front proxy"]
+        + ([] if order.is_stream else ["cut in the answer"] * 2)
     )
     if name == "client timeout":
         return Trouble(order=order, name=name, timeout_s=CLIENT_TIMEOUT_S)
@@ -48,11 +52,28 @@ def _trouble(order: Order, size_bytes: int, random: Random) -> Trouble:
     def fault() -> Fault:
         if name == "502 of a front proxy":
             return gateway(502, after_s=random.uniform(0, 0.2))
-        base64_bytes = size_bytes * order.n * 4 // 3
-        at = 0 if name == "cut before headers" else random.randint(_HEAD_BYTES, _HEAD_BYTES + base64_bytes)
-        return cut(at, how=random.choice(["fin", "rst"]))
+        if name == "cut before headers":
+            return cut(0, how=random.choice(["fin", "rst"]))
+        return _cut_inside(order, studio, random)
 
     return Trouble(order=order, name=name, faults=(fault(), fault()))
+
+
+def broken_streams(count: int, studio: Studio, seed: int) -> list[Trouble]:
+    """Plan streams that are cut once after they have begun."""
+    random = Random(seed)
+    wanted = orders(count, seed, label="stream", share_of_streams=1)
+    return [
+        Trouble(order=order, name="broken stream", faults=(_cut_inside(order, studio, random),))
+        for order in wanted
+    ]
+
+
+def _cut_inside(order: Order, studio: Studio, random: Random) -> Fault:
+    """Cut at any byte of an answer's body."""
+    base64_bytes = studio.size_bytes(order.prompt) * order.n * 4 // 3
+    at = random.randint(_HEAD_BYTES, _HEAD_BYTES + base64_bytes)
+    return cut(at, how=random.choice(["fin", "rst"]))
 
 
 @dataclass(slots=True, kw_only=True)
@@ -74,7 +95,9 @@ class Ends:
         return Counter(error for error in last.values() if error is not None)
 
 
-async def endure(url: str, key: str, plan: Sequence[Trouble], *, at_once: int) -> Ends:
+async def endure(
+    url: str, key: str, plan: Sequence[Trouble], *, at_once: int, is_keyed: bool = False
+) -> Ends:
     """Make the calls through the official SDK at its defaults, each over a relay of its own."""
     ends, turns = Ends(receipts=[], done=Counter()), asyncio.Semaphore(at_once)
     async with AsyncOpenAI(base_url=url, api_key=key) as sdk:
@@ -82,10 +105,8 @@ async def endure(url: str, key: str, plan: Sequence[Trouble], *, at_once: int) -
         async def call(trouble: Trouble) -> None:
             async with turns, FaultRelay(url, in_order(*trouble.faults)) as relay:
                 options = {} if trouble.timeout_s is None else {"timeout": trouble.timeout_s}
-                ends.receipts += await insist(
-                    sdk.with_options(base_url=relay.url, **options),  # type: ignore[arg-type]
-                    trouble.order,
-                )
+                own = sdk.with_options(base_url=relay.url, **options)  # type: ignore[arg-type]
+                ends.receipts += await insist(own, trouble.order, is_keyed=is_keyed)
                 ends.done += relay.done
                 ends.connections += relay.connections
 
@@ -93,11 +114,12 @@ async def endure(url: str, key: str, plan: Sequence[Trouble], *, at_once: int) -
     return ends
 
 
-async def insist(sdk: AsyncOpenAI, order: Order) -> list[Receipt]:
+async def insist(sdk: AsyncOpenAI, order: Order, *, is_keyed: bool = False) -> list[Receipt]:
     """Make a call; where a stream broke after it had begun, which the SDK does not retry, ask for the same again."""
     receipts: list[Receipt] = []
+    idempotency_key = order.prompt if is_keyed else None
     while len(receipts) < _TRIES:
-        receipts.append(receipt := await place(sdk, order))
+        receipts.append(receipt := await place(sdk, order, idempotency_key=idempotency_key))
         if receipt.error in {None, "upstream_outcome_unknown"} or not receipt.has_begun:
             break
     return receipts

@@ -39,26 +39,30 @@ class Receipt:
     """A stream was there before it failed: the SDK does not try again by itself from then on."""
 
 
-def orders(count: int, seed: int, *, label: str = "call") -> list[Order]:
+def orders(count: int, seed: int, *, label: str = "call", share_of_streams: float = 0.4) -> list[Order]:
     """Make a mixture: two in five are streams, one in four edits with a file, half of two images."""
     random = Random(seed)
     return [
         Order(
             prompt=f"{label} {number} of seed {seed}",
             n=random.randint(1, 2),
-            is_stream=random.random() < 0.4,
+            is_stream=random.random() < share_of_streams,
             is_edit=random.random() < 0.25,
         )
         for number in range(count)
     ]
 
 
-async def place(sdk: AsyncOpenAI, order: Order, *, owner: str = "bob") -> Receipt:
+async def place(
+    sdk: AsyncOpenAI, order: Order, *, owner: str = "bob", idempotency_key: str | None = None
+) -> Receipt:
     """Make a call as any program would, and keep what came of it."""
     receipt = Receipt(order=order, owner=owner)
     fields: dict[str, Any] = {"model": "gpt-image-2", "prompt": order.prompt, "n": order.n}
     if order.is_edit:
         fields["image"] = ("sketch.png", png(seed=len(order.prompt)), "image/png")
+    if idempotency_key is not None:
+        fields["extra_headers"] = {"Idempotency-Key": idempotency_key}
     make: Any = sdk.images.edit if order.is_edit else sdk.images.generate
     try:
         if order.is_stream:

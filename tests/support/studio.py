@@ -54,7 +54,7 @@ class Studio(ScriptedUpstream):
         self.takes_s: Callable[[str], float] = lambda _: 0.0
         self._seed = seed
         self._sizes_bytes = sizes_bytes
-        self.default(self._sell)
+        self.default(self.sell)
 
     def size_bytes(self, prompt: str) -> int:
         """Tell how large each picture for a prompt is."""
@@ -65,7 +65,8 @@ class Studio(ScriptedUpstream):
         random = Random(f"{self._seed}/{prompt}/{self.charges[prompt]}")
         return [png(size_bytes=self.size_bytes(prompt), seed=random.getrandbits(60)) for _ in range(n)]
 
-    async def _sell(self, exchange: Exchange) -> None:
+    async def sell(self, exchange: Exchange) -> None:
+        """Answer a request as the real service does, and write the sale down."""
         prompt, n, is_stream = _order(exchange.request)
         self.charges[prompt] += 1
         pictures = self._paint(prompt, n)
