@@ -62,7 +62,7 @@ async def stepped_proxy(
         yield proxy
 
 
-@pytest.mark.parametrize("rounds", [1, pytest.param(12, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("rounds", [1, pytest.param(6, marks=pytest.mark.torture)])
 async def test_steps_of_the_clock_break_no_call(
     tmp_path: Path, record_figure: RecordFigure, rounds: int
 ) -> None:

@@ -105,12 +105,12 @@ async def test_nothing_leaks_however_calls_end(
     """Random aborts, timeouts, refusals, broken answers and kills; at rest nothing is in use and nothing held."""
     data, random = tmp_path / "data", Random(SEED)
     limits = {"concurrent_requests": SLOTS}
-    share = count // (kills + 1)
     ends: Counter[str] = Counter()
     async with Studio(SEED, sizes_bytes=(1_000, 20_000)) as studio:
         studio.default(Moods(studio, SEED).answer)
         studio.takes_s = lambda prompt: Random(prompt).uniform(0, 0.3)
         for number in range(kills + 1):
+            share = count // (kills + 1) if number < kills else count - sum(ends.values())
             callers = Callers(share, SEED + number)
             async with spawn_proxy(data, studio.base_url, limits=limits, upstream=UPSTREAM) as proxy:
                 calls = [asyncio.ensure_future(callers.run(proxy)) for _ in range(AT_ONCE)]
