@@ -51,6 +51,9 @@ log = logging.getLogger(__name__)
 WRITER_THREADS = 16
 """Durable writes at once; each is mostly a wait for the disk."""
 
+LAST_HANDLERS_S = 5.0
+"""How long the end waits for handlers whose clients have left: each is about to close its files."""
+
 
 def create_app(settings: Settings) -> web.Application:
     """Wire the proxy; everything is opened when the application starts and closed in reverse when it stops."""
@@ -79,6 +82,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     writers = WorkerThreads(WRITER_THREADS, "durable")
     tasks = TaskKeeper()  # calls: a drain waits for them
     background = TaskKeeper()  # what runs until the end
+    handlers = TaskKeeper()  # those whose clients may have left
     async with AsyncExitStack() as closing:
         closing.push_async_callback(asyncio.to_thread, writers.close)
         storage = backends.open_storage(settings, writers)
@@ -128,6 +132,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         closing.push_async_callback(deliveries.close)
         closing.push_async_callback(tasks.close)
         closing.push_async_callback(background.close)
+        closing.push_async_callback(handlers.close)
+        closing.push_async_callback(handlers.drain, LAST_HANDLERS_S)
         background.spawn(directory.watch(), "directory")
         background.spawn(recover(spool, index, storage, finisher), "recovery")
         background.spawn(upkeep.run(), "upkeep")
@@ -146,7 +152,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             catalog=catalog,
             prices=prices,
             spool=spool,
-            tasks=background,
+            handlers=handlers,
         )
         if left := len(tasks):
             log.error("stopping with calls still running", extra={"calls": left})

@@ -157,6 +157,7 @@ class Generation:
             return await self._repeat(found, asked.uploads)
         except asyncio.CancelledError:
             entered.add_done_callback(lambda _: self._leave(entered, asked.uploads))
+            self._deliveries.leaving(entered)
             raise
 
     @staticmethod

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from pixie_proxy.errors import ProxyError
 from pixie_proxy.index import Index, Tx, deliveries, refusals
@@ -38,11 +39,17 @@ class Deliveries:
         self._spool_root = spool_root
         self._process = process
         self._waiting: list[Note] = []
+        self._leaving: set[asyncio.Future[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def of(self, call: CallRecord, attempt: Attempt) -> Delivery:
         """Follow the answer of a call to the client that waits for it now."""
         return Delivery(self, call, attempt, self._process)
+
+    def leaving(self, entered: asyncio.Future[Any]) -> None:
+        """Know of a client that left while its call was on its way in: what became of it is noted when it is in."""
+        self._leaving.add(entered)
+        entered.add_done_callback(self._leaving.discard)
 
     def refused_early(self, attempt: Attempt) -> None:
         """Note a refusal of a call whose body was not read."""
@@ -86,6 +93,8 @@ class Deliveries:
 
     async def settle_before(self, call: CallRecord) -> None:
         """Bring the index up to date before a retry looks for its call: our own notes, and the deaths of neighbours."""
+        if self._leaving:
+            await asyncio.wait(set(self._leaving))
         await self.flush()
         await self._release_dead(call.fingerprint)
 

@@ -83,7 +83,11 @@ class Joining:
         if upstream_request_id is not None:
             headers["x-upstream-request-id"] = upstream_request_id
         if is_json:
-            await replay.begin()
+            try:
+                await replay.begin()
+            except BaseException:
+                replay.discard()
+                raise
         return Answer(headers=headers, is_stream=not is_json, feed=replay, delivery=delivery)
 
     async def _end(self, joined: Joined) -> _End:

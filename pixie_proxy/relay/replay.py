@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 
-from pixie_proxy.errors import ProxyError
+from pixie_proxy.errors import ProxyError, StorageUnavailable
 from pixie_proxy.relay.feed import READY_BYTES, FeedBroken
 from pixie_proxy.relay.skeleton import Base64, Skeleton, Slot
 from pixie_proxy.spool.kept import KeptFile, KeptFiles
@@ -40,14 +41,20 @@ class Replay:
         self._tasks = tasks
         self._whole: bytes | None = None
         self._bytes = self._render()
+        self._step: asyncio.Task[bytes | FeedBroken | None] | None = None
 
     async def begin(self) -> None:
-        """Fetch a small answer whole. Raises FeedBroken."""
-        if sum(file.size_bytes for file in self._files.values()) < READY_BYTES // 4 * 3:
-            pieces = []
+        """Fetch a small answer whole. Raises StorageUnavailable."""
+        if sum(map(self._size, self._skeleton.steps(partials=False))) > READY_BYTES:
+            return
+        pieces = []
+        try:
             while piece := await self.get():
                 pieces.append(piece)
-            self._whole = b"".join(pieces)
+        except FeedBroken:
+            message = "The images of this request can't be read now. Please tell the admin."
+            raise StorageUnavailable(message, headers={"retry-after": "10"}) from None
+        self._whole = b"".join(pieces)
 
     def take_whole(self) -> bytes | None:
         """Return the answer if it is small enough to go out in one piece."""
@@ -58,20 +65,31 @@ class Replay:
         if self._whole is not None:
             whole, self._whole = self._whole, b""
             return whole or None
-        try:
-            return await anext(self._bytes, None)
-        except (ProxyError, ObjectMissing, OSError) as exc:
-            log.exception(
-                "an answer can't be given again", extra={"request_id": self._request_id, "reason": str(exc)}
-            )
-            raise FeedBroken from exc
+        # A step is brought to its end though its reader is cancelled: it has files open.
+        self._step = self._tasks.run(self._next(), "replay")
+        piece = await asyncio.shield(self._step)
+        if isinstance(piece, FeedBroken):
+            raise piece
+        return piece
 
     def abandon(self) -> None:
         """Do nothing: what nobody asks for is not read."""
 
     def discard(self) -> None:
         """Close what is open."""
-        self._tasks.spawn(self._bytes.aclose(), "replay")
+        self._tasks.spawn(self._close(), "replay")
+
+    async def _next(self) -> bytes | FeedBroken | None:
+        try:
+            return await anext(self._bytes, None)
+        except (ProxyError, ObjectMissing, OSError) as exc:
+            log.exception("an answer can't be given again", extra={"request_id": self._request_id})
+            return FeedBroken(str(exc))
+
+    async def _close(self) -> None:
+        if self._step is not None:
+            await asyncio.wait({self._step})
+        await self._bytes.aclose()
 
     async def _render(self) -> AsyncGenerator[bytes, None]:
         partial = [slot.number for slot in self._skeleton.slots() if slot.is_partial]
@@ -90,6 +108,9 @@ class Replay:
                 raise ObjectMissing(self._files[step.number].ref)
             if rest := encoder.finish():
                 yield rest
+
+    def _size(self, step: bytes | Slot) -> int:
+        return len(step) if isinstance(step, bytes) else -(-self._files[step.number].size_bytes // 3) * 4
 
     def _open(self, slot: Slot) -> AsyncGenerator[bytes, None]:
         if slot.is_partial:

@@ -9,12 +9,13 @@ import shutil
 import time
 from collections.abc import Collection
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import orjson
 
 from pixie_proxy.disk import fsync_directory, write_durably
-from pixie_proxy.index import Index, accounts, ledger
+from pixie_proxy.index import Index, accounts, deliveries, ledger
 from pixie_proxy.media import MIMES, dimensions
 from pixie_proxy.records import CallRecord, Settlement, StoredImage, new_id
 from pixie_proxy.spool.area import Spool, calls_in
@@ -33,6 +34,9 @@ async def recover(spool: Spool, index: Index, storage: Storage, finisher: Finish
     recovered = 0
     with spool.dead_processes() as folders:
         for folder in folders:
+            await index.write(
+                partial(deliveries.leave_all, process=folder.name, at_us=time.time_ns() // 1000)
+            )
             for call_folder in calls_in(folder):
                 recovered += await _recover_folder(call_folder, index, finisher)
             recovered += await _settle_rows(folder.name, index, storage, finisher)

@@ -41,7 +41,7 @@ class Context:
     catalog: Catalog
     prices: Prices
     spool: Spool
-    tasks: TaskKeeper
+    handlers: TaskKeeper
     uploads: UploadSlots = field(default_factory=UploadSlots)
     started: float = field(default_factory=time.time)
 

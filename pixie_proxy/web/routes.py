@@ -18,8 +18,8 @@ from pixie_proxy.web.static import static
 class Route(NamedTuple):
     """One address. A route without an access does not exist, so none can be open by accident.
 
-    A handler is cancelled when its client leaves. Paid calls know what to do then; any other change is brought to its
-    end first.
+    A handler is cancelled when its client leaves. Paid calls know what to do then; all others are brought to their end
+    first, so that no change is made by half and no file is left open.
     """
 
     method: str
@@ -61,14 +61,14 @@ ROUTES: tuple[Route, ...] = (
 def build(routes: Iterable[Route] = ROUTES) -> list[web.RouteDef]:
     """Make aiohttp's routes; GET answers HEAD as well."""
     return [
-        web.get(_pattern(route.path), guarded(route.handler, route.access))
+        web.get(_pattern(route.path), _handler(route))
         if route.method == "GET"
-        else web.route(route.method, _pattern(route.path), _change(route))
+        else web.route(route.method, _pattern(route.path), _handler(route))
         for route in routes
     ]
 
 
-def _change(route: Route) -> Handler:
+def _handler(route: Route) -> Handler:
     handler = guarded(route.handler, route.access)
     if route.is_paid:
         return handler
@@ -80,7 +80,7 @@ def _change(route: Route) -> Handler:
             return exc
 
     async def finish(request: web.Request) -> web.StreamResponse:
-        done = await asyncio.shield(context_of(request).tasks.run(run(request), "change"))
+        done = await asyncio.shield(context_of(request).handlers.run(run(request), route.path))
         if isinstance(done, Exception):
             raise done
         return done

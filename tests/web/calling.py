@@ -15,11 +15,12 @@ from urllib.parse import urlsplit
 
 from openai.types import ImagesResponse
 
-from pixie_proxy.index import Tx, accounts, ledger
+from pixie_proxy.index import Index, Tx, accounts, deliveries, ledger
 from pixie_proxy.index.ledger import LedgerRow
 from pixie_proxy.records import Account
 from pixie_proxy.web.context import Context
 from tests.support.proxy import MEMBER_KEY, RunningProxy
+from tests.support.waiting import eventually
 
 GENERATIONS, EDITS, VARIATIONS = "/v1/images/generations", "/v1/images/edits", "/v1/images/variations"
 CAT: dict[str, Any] = {"model": "gpt-image-2", "prompt": "a cat"}
@@ -59,6 +60,16 @@ def context_of(proxy: RunningProxy) -> Context:
 async def ended(proxy: RunningProxy) -> None:
     """Wait until every call has been settled, with or without its client."""
     assert await context_of(proxy).generation._tasks.drain(10) == 0
+
+
+async def noted(proxy: RunningProxy) -> None:
+    """Wait until the index knows of each answer whether its client has got it."""
+    index = context_of(proxy).index
+    await eventually(lambda: _has_no_client(index))
+
+
+async def _has_no_client(index: Index) -> bool:
+    return not await index.read(deliveries.attached_processes)
 
 
 async def ledger_rows(proxy: RunningProxy) -> list[LedgerRow]:

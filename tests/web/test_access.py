@@ -13,7 +13,7 @@ from tests.support.pictures import png, svg
 from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, OTHER_KEY, VIEWER_KEY, RunningProxy, settings_for
 from tests.support.upstream import ScriptedUpstream, image_json
 from tests.web.browsing import HTML, Browser, login, make, sign_in
-from tests.web.calling import context_of, error_of, http, raw_call
+from tests.web.calling import context_of, error_of, http, noted, raw_call
 from tests.web.routing import ACCESSES, EVERY_ROUTE, OPEN, path_of
 
 WRONG = "px-wrong-" + "x" * 30
@@ -159,6 +159,7 @@ async def test_a_change_must_come_from_our_own_page(
     """Every route that is no GET, with a session: refused with 403 csrf_failed, nothing changed, nothing called."""
     (image_id,) = await make(proxy)
     browser, other = await sign_in(proxy), await sign_in(proxy, ADMIN_KEY)
+    await noted(proxy)
     before, calls = await _whole_index(proxy), len(upstream.requests)
     given: dict[str, str | None] = {"csrf": browser.csrf, "Origin": proxy.url, **BAD_SENDERS[sender]}
     token = (
@@ -225,6 +226,7 @@ async def test_reading_changes_nothing(proxy: RunningProxy) -> None:
     """All GETs and HEADs, with a session and without: the index is the same afterwards."""
     (image_id,) = await make(proxy)
     browser = await sign_in(proxy)
+    await noted(proxy)
     before = await _whole_index(proxy)
     for route in ROUTES:
         if route.method == "GET":
