@@ -88,11 +88,10 @@ def filesystem(folder: Path) -> str:
     return max(ours, key=lambda mount: len(mount.mountpoint)).fstype if ours else "unknown"
 
 
-def commit() -> tuple[str, bool]:
-    """Tell the commit of the work tree, and whether the package or the benchmarks differ from it."""
+def commit(*measured: str) -> tuple[str, bool]:
+    """Tell the commit of the work tree, and whether the paths that are `measured` differ from it."""
     short = _said("git", "-C", str(ROOT), "rev-parse", "--short=10", "HEAD") or "unknown"
-    changed = _said("git", "-C", str(ROOT), "status", "--porcelain", "--", "pixie_proxy", "benchmarks/*.py")
-    return short, bool(changed)
+    return short, bool(_said("git", "-C", str(ROOT), "status", "--porcelain", "--", *measured))
 
 
 def _cpu_model() -> str:

@@ -10,10 +10,42 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import promises
+from tests.support.figures import FigureBook, RecordFigure, record
 from tests.support.proxy import RunningProxy, run_proxy
 from tests.support.upstream import ScriptedUpstream
 
 ProxyFactory = Callable[..., AbstractAsyncContextManager[RunningProxy]]
+
+_STATEMENTS = promises.ids_by_test(promises.load())
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Make a marker of each statement that tests show, and collect figures where `make torture` asks for them."""
+    for statement in sorted({each for found in _STATEMENTS.values() for each in found}):
+        config.addinivalue_line("markers", f"{statement}: shows this statement of docs/guarantees.md")
+    if str(config.option.markexpr).startswith("torture") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(FigureBook(), "figures")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests with the statements that they show."""
+    for item in items:
+        for statement in _STATEMENTS.get(item.nodeid.partition("[")[0], ()):
+            item.add_marker(statement)
+
+
+@pytest.fixture
+def record_figure(request: pytest.FixtureRequest) -> RecordFigure:
+    """Record figures about a statement, for the page that `make torture` is for: `record_figure("R12", calls=1000)`."""
+
+    def note(statement: str, **figures: float | str) -> None:
+        test = request.node.nodeid.partition("[")[0]
+        assert statement in _STATEMENTS.get(test, ()), f"benchmarks/guarantees.yaml: {statement} lacks {test}"
+        record(request.node, statement, figures)
+
+    return note
 
 
 @pytest.fixture

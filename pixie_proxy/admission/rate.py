@@ -25,10 +25,12 @@ class Taken:
 def take(tat_us: int, now_us: int, limit: int, count: int) -> Taken:
     """Take `count` of `limit` a minute at `now_us`, from a bucket that is full again at `tat_us`.
 
-    A clock that was set back must not lock anybody out: a TAT is never believed beyond one window. All in integers:
-    a third of a microsecond too much, seven times, would be a token less.
+    A clock that was set back must not lock anybody out, and a refusal leaves the TAT as it is: so one that is more than
+    two windows ahead is not believed at all, and one that is less (hosts differ a little) only up to one window. All in
+    integers: a third of a microsecond too much, seven times, would be a token less.
     """
-    used_us = min(max(tat_us - now_us, 0), WINDOW_US)
+    ahead_us = max(tat_us - now_us, 0)
+    used_us = min(ahead_us, WINDOW_US) if ahead_us <= 2 * WINDOW_US else 0
     wait_us = used_us - (limit - count) * WINDOW_US // limit
     if wait_us <= 0:
         used_us += count * WINDOW_US // limit

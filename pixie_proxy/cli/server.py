@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 _READ_BUFFER_BYTES = 65536
 _KEEPALIVE_S = 75.0
 _LAST_WRITES_S = 30.0
+_LAST_REQUESTS_S = 0.25
+"""How long connections that were accepted just before we stopped to listen may still send their request."""
 
 
 def make_runner(app: web.Application, *, last_writes_s: float = _LAST_WRITES_S) -> web.AppRunner:
@@ -65,6 +67,8 @@ async def serve(
         for task in (drained, hurried):
             task.cancel()
         await app[CONTEXT].generation.abandon()
+        await site.stop()
+        await asyncio.sleep(_LAST_REQUESTS_S)
     finally:
         await runner.cleanup()
 

@@ -14,13 +14,10 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import fcntl
 import hashlib
 import json
 import re
 import socket
-import struct
-import termios
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -28,6 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
 
 from tests.support.pictures import png
+from tests.support.sockets import flushed, reset
 
 Framing = Literal["length", "chunked", "eof"]
 Pairs = Sequence[tuple[str, str]]
@@ -112,23 +110,12 @@ class Exchange:
 
     async def close(self, how: Literal["fin", "rst"] = "fin") -> None:
         """End the connection after all that was written has left."""
-        await self._flushed()
+        await flushed(self.writer)
         if how == "rst":
-            linger = struct.pack("ii", 1, 0)
-            self.writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
-            self.writer.transport.abort()
+            reset(self.writer)
         else:
             self.writer.close()
         raise Closed
-
-    async def _flushed(self) -> None:
-        """Wait until the kernel has handed everything over: a reset would throw the rest away."""
-        sock = self.writer.get_extra_info("socket")
-        for _ in range(2000):
-            unsent = struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]
-            if not unsent and not self.writer.transport.get_write_buffer_size():
-                return
-            await asyncio.sleep(0.001)
 
 
 class Step(Protocol):

@@ -1,0 +1,36 @@
+"""How connections end, exactly: what was written has left before it, and a reset is one."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import socket
+import struct
+import termios
+
+_STEP_S = 0.001
+_STEPS = 5000
+
+
+async def flushed(writer: asyncio.StreamWriter) -> bool:
+    """Wait until the other end's kernel has all that was written; False if it does not take it, or is gone."""
+    sock = writer.get_extra_info("socket")
+    for _ in range(_STEPS):
+        if sock.fileno() < 0:
+            return False
+        if not writer.transport.get_write_buffer_size() and not _unsent_bytes(sock):
+            return True
+        await asyncio.sleep(_STEP_S)
+    return False
+
+
+def reset(writer: asyncio.StreamWriter) -> None:
+    """End a connection by RST. What the kernel has not sent yet is thrown away: see `flushed`."""
+    sock = writer.get_extra_info("socket")
+    if sock.fileno() >= 0:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+def _unsent_bytes(sock: socket.socket) -> int:
+    return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])
