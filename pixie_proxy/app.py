@@ -32,7 +32,7 @@ from pixie_proxy.index import settings as stored
 from pixie_proxy.pricing import load_prices
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.finish import Finisher
-from pixie_proxy.spool.recovery import recover
+from pixie_proxy.spool.recovery import Recovery
 from pixie_proxy.storage import SENTINEL, ObjectMissing, Storage
 from pixie_proxy.tasks import TaskKeeper
 from pixie_proxy.threads import WorkerThreads
@@ -121,7 +121,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         closing.push_async_callback(tasks.close)
         closing.push_async_callback(background.close)
         background.spawn(directory.watch(), "directory")
-        background.spawn(recover(spool, index, storage, finisher), "recovery")
+        background.spawn(Recovery(spool, index, storage, finisher, writers).run(), "recovery")
         background.spawn(upkeep.run(), "upkeep")
         background.spawn(Retention(index, storage, upkeep, settings.gallery).run(), "retention")
         yield Context(

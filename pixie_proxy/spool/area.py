@@ -96,6 +96,10 @@ class Spool:
             return own
         return next((path for path in self.root.glob(f"*/{request_id}/{file}") if path.is_file()), None)
 
+    def has(self, process: str) -> bool:
+        """Tell whether a process has a part of this spool: every one that may have calls has."""
+        return process == self.process or (self.root / process).is_dir()
+
     @contextmanager
     def dead_processes(self) -> Iterator[list[Path]]:
         """Give the folders of processes that are gone, locked so that no other start recovers them as well."""
@@ -113,7 +117,8 @@ class Spool:
                     locks.append(_take_lock(folder / LOCK))
                 except (BlockingIOError, FileNotFoundError):  # alive, or just gone
                     continue
-                folders.append(folder)
+                if folder.is_dir():  # else who held the lock has just removed it
+                    folders.append(folder)
             yield folders
         finally:
             for lock in locks:
