@@ -40,7 +40,7 @@ bench: $(VENV)/.dev  ## Measure against nginx and a bare aiohttp pass-through, s
 	$(BIN)/python -m benchmarks $(ARGS)
 
 torture: $(VENV)/.dev  ## Cut power, cut networks, flood: for minutes, one test at a time
-	$(BIN)/python -m pytest -m torture $(ARGS)
+	$(BIN)/python -m pytest -m torture -o faulthandler_timeout=3600 $(ARGS)
 
 # Both files hold hashes and no index's address: whoever installs chooses where from. --universal: one file for Linux,
 # macOS and every Python from 3.11 on. The second is held to the first, so that the demo runs what the tests ran.

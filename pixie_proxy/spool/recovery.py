@@ -6,7 +6,7 @@ import asyncio
 import logging
 import shutil
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -70,7 +70,7 @@ class Recovery:
         # Asked before we look who lives: a process has its folder before its first row.
         processes = await self._index.read(ledger.open_processes)
         with self._spool.dead_processes() as folders:
-            calls = await self._writers.run(_newest_first, folders)
+            calls = {str(call): call for call in await self._writers.run(_newest_first, folders)}
             await self._each(calls, self._record)
             processes = {folder.name for folder in folders} | {
                 process for process in processes if not self._spool.has(process)
@@ -84,12 +84,12 @@ class Recovery:
             log.warning("recovered the calls of an earlier process", extra=took)
         return recovered
 
-    async def _each(self, items: Iterable[T], work: Callable[[T], Awaitable[bool]]) -> int:
-        """Do a work for every item, a few at a time; return for how many it was true. None stops the others."""
-        left = iter(items)
+    async def _each(self, items: Mapping[str, T], work: Callable[[T], Awaitable[bool]]) -> int:
+        """Do a work for every item, known by name, a few at a time; return for how many it was true."""
+        left = iter(items.items())
 
         async def worker() -> int:
-            return sum([bool(await self._try(str(item), work(item))) for item in left])
+            return sum([bool(await self._try(name, work(item))) for name, item in left])
 
         return sum(await asyncio.gather(*[worker() for _ in range(AT_ONCE)]))
 
@@ -166,9 +166,9 @@ class Recovery:
         settlement = _flagged(unknown(call), "salvaged")
         return Manifest(call=call, owner_name=owner, visibility="private", settlement=settlement, images=())
 
-    async def _open_rows(self, processes: Iterable[str]) -> list[LedgerRow]:
-        def look(tx: Tx) -> list[LedgerRow]:
-            return [row for process in processes for row in ledger.open_calls(tx, process)]
+    async def _open_rows(self, processes: Iterable[str]) -> dict[str, LedgerRow]:
+        def look(tx: Tx) -> dict[str, LedgerRow]:
+            return {row.call.id: row for process in processes for row in ledger.open_calls(tx, process)}
 
         return await self._index.read(look)
 

@@ -32,9 +32,9 @@ IN_SUITE = 3
 SEALED = Point("fsync spool/PROCESS after", 1)
 """Here a call has just become durable."""
 
-some_or_all = pytest.mark.parametrize(
-    "most", [IN_SUITE, pytest.param(None, marks=pytest.mark.torture)], ids=["some", "all"]
-)
+all_points = pytest.param(None, marks=pytest.mark.torture)
+some_or_all = pytest.mark.parametrize("most", [IN_SUITE, all_points], ids=["some", "all"])
+two_or_all = pytest.mark.parametrize("most", [2, all_points], ids=["two", "all"])
 Record = Callable[..., None]
 
 
@@ -111,7 +111,7 @@ async def test_a_death_at_any_step_of_a_call_loses_nothing(
     record_figure("R3", kind=kind, points=len(chosen), deaths=sum(died), violations=0)
 
 
-@some_or_all
+@two_or_all
 async def test_a_death_at_any_step_of_the_first_call_loses_nothing(
     tmp_path: Path, upstream: ScriptedUpstream, most: int | None, record_figure: Record
 ) -> None:
@@ -148,7 +148,7 @@ def elsewhere(mortal: Mortal) -> Iterator[None]:
     shutil.rmtree(folder)
 
 
-@some_or_all
+@two_or_all
 @pytest.mark.usefixtures("elsewhere")
 async def test_a_death_at_any_step_of_a_copy_loses_nothing(
     mortal: Mortal, most: int | None, record_figure: Record
@@ -167,7 +167,7 @@ async def test_a_death_at_any_step_of_a_copy_loses_nothing(
     record_figure("R3", kind="copy", points=len(chosen), deaths=sum(died), violations=0)
 
 
-@some_or_all
+@two_or_all
 async def test_a_death_at_any_step_of_a_recovery_loses_nothing(
     mortal: Mortal, most: int | None, record_figure: Record
 ) -> None:

@@ -92,11 +92,9 @@ class _Bombs:
     def role(self, path: Any, dir_fd: int | None = None) -> str | None:
         """Give a path's name in points; None if it is not in the data directory."""
         if isinstance(path, int):
-            found = os.readlink(f"/proc/self/fd/{path}")
+            found = str(_path_of(path))
         else:
-            found = os.fspath(path)
-            if dir_fd is not None:
-                found = os.path.join(os.readlink(f"/proc/self/fd/{dir_fd}"), found)
+            found = str(path if dir_fd is None else _path_of(dir_fd) / path)
         if not found.startswith(self._data_dir):
             return None
         found = found.removeprefix(self._data_dir)
@@ -125,6 +123,10 @@ class _Bombs:
                 self._left -= 1
                 if self._left == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _path_of(descriptor: int) -> Path:
+    return Path(f"/proc/self/fd/{descriptor}").readlink()
 
 
 def _plant(bombs: _Bombs) -> None:
@@ -164,18 +166,21 @@ def _plant(bombs: _Bombs) -> None:
                 self.tables = []
             elif sql == "COMMIT" and self.tables:
                 name = "commit " + "+".join(dict.fromkeys(self.tables))
-                return bombs.around(name, lambda: super(Connection, self).execute(sql, *args))
+                cursor: sqlite3.Cursor = bombs.around(
+                    name, lambda: super(Connection, self).execute(sql, *args)
+                )
+                return cursor
             elif found := _WRITES.match(sql):
                 self.tables.append(found[1])
             return super().execute(sql, *args)
 
     connect = sqlite3.connect
-    sqlite3.connect = lambda *args, **options: connect(*args, **options, factory=Connection)  # type: ignore[assignment, misc]
+    sqlite3.connect = lambda *args, **options: connect(*args, **options, factory=Connection)  # type: ignore[assignment]
 
 
 def _main() -> None:
     folder, data_dir, _python, _m, module, *arguments = sys.argv[1:]
-    sys.path[0] = os.getcwd()
+    sys.path[0] = str(Path.cwd())
     _plant(_Bombs(Path(folder), data_dir))
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -48,7 +48,8 @@ class Traffic:
         self.sent: set[str] = set()
         self.received: set[str] = set()
         self.links: set[str] = set()
-        self.calls = 0
+        self.is_cut = False
+        """The disk is gone: what is answered from now on is of no interest."""
         self._sizes = sizes
         self._pause_s = pause_s
         self._number = 1_000_000 * seed
@@ -94,7 +95,8 @@ class Traffic:
     async def call(self, proxy: RunningProxy, asked: Asked) -> bool:
         """Make a call and remember what came whole; False if the proxy was gone before the end."""
         fields: dict[str, Any] = {
-            "prompt": "a fox", "n": asked.n, "stream": asked.stream, "partial_images": 1, "size_bytes": asked.size_bytes,
+            "prompt": "a fox", "n": asked.n, "stream": asked.stream, "partial_images": 1,
+            "size_bytes": asked.size_bytes,
         }  # fmt: skip
         if asked.wants_url:
             fields["response_format"] = "url"
@@ -113,6 +115,8 @@ class Traffic:
                 headers={"Authorization": f"Bearer {MEMBER_KEY}"},
                 **options,
             ) as response:
+                if response.status != 200 and self.is_cut:
+                    return False
                 assert response.status == 200, await response.read()
                 try:
                     async for piece in response.content.iter_any():
@@ -123,11 +127,10 @@ class Traffic:
             if not asked.stream:
                 for item in json.loads(got)["data"]:
                     self._take(item)
-            self.calls += 1
             return True
         return False
 
-    def _take_events(self, got: bytes) -> None:
+    def _take_events(self, got: bytearray) -> None:
         for event in got.split(b"\n\n")[:-1]:
             if b".completed" in event:
                 self._take(json.loads(event[event.index(b"data: ") + 6 :]))
@@ -182,8 +185,9 @@ class Ended:
         images = outside.rows(
             data_dir, "SELECT id, request_id, position, ref, sha256, visibility FROM images"
         )
-        by_id = [{row["id"]: row for row in rows} for rows in (calls, images)]
-        return cls(*by_id, outside.stored(data_dir))
+        return cls(
+            {row["id"]: row for row in calls}, {row["id"]: row for row in images}, outside.stored(data_dir)
+        )
 
     def is_in(self, later: Ended) -> bool:
         """Tell whether all this is still so."""
