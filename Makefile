@@ -41,7 +41,7 @@ bench: $(VENV)/.dev  ## Measure against nginx and a bare aiohttp pass-through, s
 
 # ONLY="R12" or "R1 or R2": the statements of docs/guarantees.md. A test here may well be silent for many minutes.
 torture: $(VENV)/.dev  ## Cut power, cut networks, flood: half an hour, one test at a time (ONLY=R12)
-	$(BIN)/python -m pytest -v -m 'torture$(if $(ONLY), and ($(ONLY)))' -o faulthandler_timeout=1800 $(ARGS)
+	$(BIN)/python -m pytest -v -m 'torture$(if $(ONLY), and ($(ONLY)))' -o faulthandler_timeout=3600 $(ARGS)
 
 # Both files hold hashes and no index's address: whoever installs chooses where from. --universal: one file for Linux,
 # macOS and every Python from 3.11 on. The second is held to the first, so that the demo runs what the tests ran.

@@ -34,7 +34,7 @@ from pixie_proxy.pricing import load_prices
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.kept import KeptFiles
-from pixie_proxy.spool.recovery import recover
+from pixie_proxy.spool.recovery import Recovery
 from pixie_proxy.storage import SENTINEL, Storage, sentinel
 from pixie_proxy.tasks import TaskKeeper
 from pixie_proxy.threads import WorkerThreads
@@ -110,7 +110,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             links=links,
         )
         kept = KeptFiles(storage, spool)
-        deliveries = Deliveries(index, tasks, spool_root=spool.root, process=spool.process)
+        deliveries = Deliveries(index, tasks, spool)
         await deliveries.sweep()  # before any retry comes to look for what died with its process
         generation = Generation(
             index=index,
@@ -135,7 +135,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         closing.push_async_callback(handlers.close)
         closing.push_async_callback(handlers.drain, LAST_HANDLERS_S)
         background.spawn(directory.watch(), "directory")
-        background.spawn(recover(spool, index, storage, finisher), "recovery")
+        background.spawn(Recovery(spool, index, storage, finisher, writers).run(), "recovery")
         background.spawn(upkeep.run(), "upkeep")
         background.spawn(deliveries.run(), "deliveries")
         background.spawn(spool.partials.run(), "partial images")

@@ -62,16 +62,6 @@ async def proxy(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[Run
         yield running
 
 
-@pytest.fixture
-def record_figure() -> Callable[..., None]:
-    """Take a figure that a test has measured, with the statement that it shows; nowhere to keep it yet."""
-
-    def record(statement: str, **figures: object) -> None:
-        del statement, figures
-
-    return record
-
-
 def require(program: str) -> str:
     """Find a program that a test needs; without it the test is skipped, or fails where PIXIE_TEST_REQUIRE=all."""
     found = shutil.which(program)

@@ -26,6 +26,7 @@ class House:
     index: Index
     storage: Storage
     spool: Spool
+    writers: WorkerThreads
 
 
 @asynccontextmanager
@@ -42,7 +43,8 @@ async def open_house(settings: Settings, index_dir: Path | None = None) -> Async
         closing.push_async_callback(storage.close)
         index = await backends.open_index(_with_data_dir(settings, index_dir))
         closing.push_async_callback(index.close)
-        yield House(index=index, storage=storage, spool=Spool(settings.server.data_dir / "spool", writers))
+        spool = Spool(settings.server.data_dir / "spool", writers)
+        yield House(index=index, storage=storage, spool=spool, writers=writers)
 
 
 def _with_data_dir(settings: Settings, data_dir: Path | None) -> Settings:

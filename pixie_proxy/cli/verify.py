@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from pixie_proxy.config import Settings, load_settings
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.index.audit import totals
 from pixie_proxy.spool.finish import Finisher
-from pixie_proxy.spool.recovery import recover
+from pixie_proxy.spool.recovery import Recovery
 
 _SHOWN = 20
 """Findings that are shown to people; --json lists more."""
@@ -68,11 +67,12 @@ async def _verify(settings: Settings, *, hashes: bool, fixes: bool) -> Report:
         images, _ = await house.index.read(totals)
         with progress("Verifying", images) as advance:
             finisher = Finisher(house.index, house.storage)
+            recovery = Recovery(house.spool, house.index, house.storage, finisher, house.writers)
             return await Verification(
                 house.index,
                 house.storage,
                 house.spool,
-                recover=partial(recover, house.spool, house.index, house.storage, finisher),
+                recover=recovery.once,
                 progress=advance,
                 hashes=hashes,
                 fixes=fixes,

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from pixie_proxy.errors import ProxyError
@@ -14,7 +13,8 @@ from pixie_proxy.index import Index, Tx, deliveries, refusals
 from pixie_proxy.records import CallRecord, new_id
 from pixie_proxy.relay import join
 from pixie_proxy.relay.join import Attempt
-from pixie_proxy.spool.area import is_alive
+from pixie_proxy.spool.area import Spool
+from pixie_proxy.spool.recovery import release_dead
 from pixie_proxy.tasks import TaskKeeper
 
 log = logging.getLogger(__name__)
@@ -32,19 +32,18 @@ Note = Callable[[Tx], object]
 class Deliveries:
     """Notes of this process on their way to the index."""
 
-    def __init__(self, index: Index, tasks: TaskKeeper, *, spool_root: Path, process: str) -> None:
-        """Write in `tasks`; `spool_root` tells which of the processes that share the index are alive."""
+    def __init__(self, index: Index, tasks: TaskKeeper, spool: Spool) -> None:
+        """Write in `tasks`; `spool` tells which of the processes that share the index are alive."""
         self._index = index
         self._tasks = tasks
-        self._spool_root = spool_root
-        self._process = process
+        self._spool = spool
         self._waiting: list[Note] = []
         self._leaving: set[asyncio.Future[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
 
     def of(self, call: CallRecord, attempt: Attempt) -> Delivery:
         """Follow the answer of a call to the client that waits for it now."""
-        return Delivery(self, call, attempt, self._process)
+        return Delivery(self, call, attempt, self._spool.process)
 
     def leaving(self, entered: asyncio.Future[Any]) -> None:
         """Know of a client that left while its call was on its way in: what became of it is noted when it is in."""
@@ -96,7 +95,7 @@ class Deliveries:
         if self._leaving:
             await asyncio.wait(set(self._leaving))
         await self.flush()
-        await self._release_dead(call.fingerprint)
+        await release_dead(self._index, self._spool, call.fingerprint)
 
     async def run(self) -> None:
         """Sweep what nobody can ask for any more, and release what died with its process, for as long as we live."""
@@ -111,7 +110,7 @@ class Deliveries:
         """Do that once. Raises ProxyError."""
         if not await self._index.read(lambda tx: deliveries.has_any(tx) or refusals.has_any(tx)):
             return
-        await self._release_dead(None)
+        await release_dead(self._index, self._spool)
         now_us = _now_us()
 
         def work(tx: Tx) -> None:
@@ -123,14 +122,6 @@ class Deliveries:
             refusals.sweep(tx, now_us - join.REFUSED_WINDOW_US)
 
         await self._index.write(work)
-
-    async def _release_dead(self, fingerprint: str | None) -> None:
-        """Let retries take over what clients of dead processes waited for."""
-        named = await self._index.read(lambda tx: deliveries.attached_processes(tx, fingerprint))
-        dead = [each for each in named if each != self._process and not is_alive(self._spool_root, each)]
-        if dead:
-            now_us = _now_us()
-            await self._index.write(lambda tx: [deliveries.leave_all(tx, each, now_us) for each in dead])
 
     def _wait(self, seconds: float) -> None:
         self._timer = asyncio.get_running_loop().call_later(seconds, self._due)

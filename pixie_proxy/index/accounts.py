@@ -150,6 +150,29 @@ def release(tx: Tx, subject: str, *, hold_micros: int, cost_micros: int, day: st
     )
 
 
+def correct(tx: Tx, subject: str, *, change_micros: int, day: str, month: str) -> bool:
+    """Change what a call has cost, after its `release`: in the periods that it was admitted in, never below nothing.
+
+    Returns False if there is no such account.
+    """
+    return (
+        tx.run(
+            "UPDATE accounts SET"
+            " spent_day_micros = CASE WHEN day <> :day THEN spent_day_micros"
+            " WHEN spent_day_micros + :change > 0 THEN spent_day_micros + :change ELSE 0 END,"
+            " spent_month_micros = CASE WHEN month <> :month THEN spent_month_micros"
+            " WHEN spent_month_micros + :change > 0 THEN spent_month_micros + :change ELSE 0 END,"
+            " spent_life_micros = CASE WHEN spent_life_micros + :change > 0 THEN spent_life_micros + :change"
+            " ELSE 0 END WHERE subject = :subject",
+            subject=subject,
+            change=change_micros,
+            day=day,
+            month=month,
+        )
+        > 0
+    )
+
+
 def add_user(tx: Tx, user: StoredUser) -> bool:
     """Add a user; False if the name is taken."""
     return tx.run(_INSERT_USER + " ON CONFLICT (name) DO NOTHING", **_user_values(user)) > 0

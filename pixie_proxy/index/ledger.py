@@ -69,9 +69,9 @@ def mark_sent(tx: Tx, request_id: str) -> bool:
     )
 
 
-def settle(tx: Tx, settlement: Settlement) -> bool:
-    """Close a row and tell whether that changed it: an open one once, and an unknown one when its images turned up."""
-    still = "('admitted', 'sent', 'unknown')" if settlement.state == "done" else "('admitted', 'sent')"
+def settle(tx: Tx, settlement: Settlement, *, of: Literal["open", "unknown"] = "open") -> bool:
+    """Close a row and tell whether that changed it: an open one, or one of unknown outcome whose images turned up."""
+    still = "('unknown')" if of == "unknown" else "('admitted', 'sent')"
     return (
         tx.run(
             "UPDATE requests SET state = :state, settled_us = :settled_us, cost_micros = :cost_micros,"
@@ -95,6 +95,18 @@ def settle(tx: Tx, settlement: Settlement) -> bool:
 def get(tx: Tx, request_id: str) -> LedgerRow | None:
     """Find a row by the request's id."""
     return _maybe(tx.one(_SELECT + " WHERE id = :id", id=request_id))
+
+
+def charged_as_unknown(tx: Tx, request_id: str) -> int | None:
+    """Give what a call of unknown outcome was charged, in micros; None if it is no such call."""
+    row = tx.one("SELECT cost_micros FROM requests WHERE id = :id AND state = 'unknown'", id=request_id)
+    return None if row is None else int(row["cost_micros"] or 0)
+
+
+def open_processes(tx: Tx) -> set[str]:
+    """Give the processes that have calls which are not settled."""
+    rows = tx.all("SELECT DISTINCT process FROM requests WHERE state IN ('admitted', 'sent')")
+    return {row["process"] for row in rows}
 
 
 def open_calls(tx: Tx, process: str) -> list[LedgerRow]:

@@ -8,5 +8,5 @@
     <data_dir>/spool/uploads/<process id>/          input images while their call runs
 
 `call` writes one folder, `area` owns them all, `manifest` is what request.json says, `finish` brings a durable call to
-storage and index, `recovery` does so for calls whose process died.
+storage and index, `recovery` does so for calls whose process died, with what `salvage` finds whole.
 """

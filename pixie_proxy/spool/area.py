@@ -27,6 +27,7 @@ ROOM_FLOOR_BYTES = 128 * 1024 * 1024
 ROOM_PER_IMAGE_BYTES = 16 * 1024 * 1024
 """Space set aside for each image that is under way."""
 
+_HALF_MADE_MAX_AGE_S = 60.0
 _FREE_MAX_AGE_S = 0.1
 """How old a reading of the free space may be: a call into the kernel for every request is one too many."""
 
@@ -50,6 +51,9 @@ class Spool:
 
     def open(self) -> None:
         """Make our folders and take our lock. Raises OSError where the data directory can't be written."""
+        for half_made in self.root.glob(".*"):  # by a start that was killed
+            if time.time() - half_made.stat().st_mtime > _HALF_MADE_MAX_AGE_S:
+                shutil.rmtree(half_made, ignore_errors=True)
         # Locked before it has its name: another process that starts now must not take it for a dead one's.
         unnamed = self.root / f".{self.process}"
         unnamed.mkdir(parents=True)
@@ -99,6 +103,10 @@ class Spool:
             return own
         return next((path for path in self.root.glob(f"*/{request_id}/{file}") if path.is_file()), None)
 
+    def has(self, process: str) -> bool:
+        """Tell whether a process has a part of this spool: every one that may have calls has."""
+        return process == self.process or (self.root / process).is_dir()
+
     @contextmanager
     def dead_processes(self) -> Iterator[list[Path]]:
         """Give the folders of processes that are gone, locked so that no other start recovers them as well."""
@@ -116,7 +124,8 @@ class Spool:
                     locks.append(_take_lock(folder / LOCK))
                 except (BlockingIOError, FileNotFoundError):  # alive, or just gone
                     continue
-                folders.append(folder)
+                if folder.is_dir():  # else who held the lock has just removed it
+                    folders.append(folder)
             yield folders
         finally:
             for lock in locks:

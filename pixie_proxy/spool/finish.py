@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import random
+import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
-from pixie_proxy.errors import ProxyError
+from pixie_proxy.errors import ProxyError, StorageUnavailable
 from pixie_proxy.index import Index, Tx, accounts, images, ledger
 from pixie_proxy.records import CallRecord, Settlement, to_datetime
 from pixie_proxy.spool.manifest import Manifest
@@ -16,54 +20,118 @@ log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 15.0
+_NUDGE_EVERY_S = 1.0
+"""How often a success may wake those who wait: one call with a trouble of its own must not be tried at every answer."""
 
 
 class Finisher:
-    """Ends calls: the one way by which a ledger row, its images, its hold and its slot are settled."""
+    """Ends calls: the one way by which a ledger row, its images, its hold and its slot are settled.
+
+    What storage or index can't take now is tried again. Any other exception is a fault of ours and goes to the caller:
+    the call then stays in the spool, and the next start tries it again.
+    """
 
     def __init__(self, index: Index, storage: Storage) -> None:
         """Write to these two."""
         self._index = index
         self._storage = storage
+        self._for_index = _Line("index")
+        self._for_storage = _Line("storage")
+        self._for_any = _Line("either")
+
+    def nudge(self) -> None:
+        """Let all that waits try again now: storage or index may be back."""
+        for line in (self._for_index, self._for_storage, self._for_any):
+            line.nudge()
+
+    async def pause(self, seconds: float) -> None:
+        """Wait so long, or until the next nudge."""
+        await self._for_any.wait(seconds)
 
     async def keep(self, manifest: Manifest, folder: str) -> None:
         """Settle a call that brought images, and move them to storage. Returns when both are done."""
-        adopted = asyncio.ensure_future(
-            self._until_done("storage", lambda: self._storage.adopt(folder, folder_ref(manifest.call.id)))
-        )
+        adopting = asyncio.ensure_future(self._adopt(manifest.call.id, folder))
         try:
-            await self.record(manifest)
+            await self._write(manifest.call.id, lambda tx: settle_kept(tx, manifest))
+            await adopting
         finally:
-            await adopted
-
-    async def record(self, manifest: Manifest) -> None:
-        """Settle a call whose images storage has already."""
-        await self._until_done("index", lambda: self._index.write(lambda tx: _settle_kept(tx, manifest)))
+            adopting.cancel()  # who ends us while storage is away must not wait for it
 
     async def settle(self, call: CallRecord, settlement: Settlement) -> None:
         """Settle a call that brought nothing to keep."""
-        await self._until_done("index", lambda: self._index.write(lambda tx: _settle(tx, call, settlement)))
+        await self._write(call.id, lambda tx: settle(tx, call, settlement))
 
-    @staticmethod
-    async def _until_done(what: str, attempt: Callable[[], Awaitable[object]]) -> None:
+    async def _write(self, request_id: str, work: Callable[[Tx], object]) -> None:
+        await self._for_index.until_done(request_id, lambda: self._index.write(work))
+
+    async def _adopt(self, request_id: str, folder: str) -> None:
+        async def attempt() -> None:
+            try:
+                await self._storage.adopt(folder, folder_ref(request_id))
+            except StorageUnavailable:
+                if await asyncio.to_thread(os.path.isdir, folder):
+                    raise
+                log.error("a call is gone from the spool before storage had it", extra={"folder": folder})  # noqa: TRY400
+
+        await self._for_storage.until_done(request_id, attempt)
+
+
+class _Line:
+    """Those who wait for storage or index: each tries again after growing waits, and all at once at a nudge.
+
+    Who gets through nudges the others, for it may be back.
+    """
+
+    def __init__(self, what: str) -> None:
+        """Wait for `what`, as the log calls it."""
+        self._what = what
+        self._waiting = 0
+        self._nudged = asyncio.Event()
+        self._nudged_at = float("-inf")
+
+    def nudge(self) -> None:
+        """Wake all."""
+        self._nudged_at = time.monotonic()
+        self._nudged.set()
+        self._nudged = asyncio.Event()
+
+    async def wait(self, seconds: float, nudged: asyncio.Event | None = None) -> None:
+        """Wait so long, or until a nudge; `nudged` is of an earlier moment, from which on a nudge counts."""
+        self._waiting += 1
+        try:
+            with suppress(TimeoutError):
+                await asyncio.wait_for((nudged or self._nudged).wait(), seconds)
+        finally:
+            self._waiting -= 1
+
+    async def until_done(self, request_id: str, attempt: Callable[[], Awaitable[object]]) -> None:
+        """Try until it works; the log hears once of a call that has to wait."""
         wait_s = _FIRST_WAIT_S
+        is_told = False
         while True:
+            nudged = self._nudged
             try:
                 await attempt()
             except ProxyError as exc:
-                log.warning("a call waits in the spool", extra={"waits_for": what, "reason": exc.message})
+                if not is_told:
+                    told = {"waits_for": self._what, "reason": exc.message, "request_id": request_id}
+                    log.warning("a call waits in the spool", extra=told)
+                    is_told = True
             else:
+                if self._waiting and time.monotonic() - self._nudged_at >= _NUDGE_EVERY_S:
+                    self.nudge()
                 return
-            await asyncio.sleep(wait_s)
+            await self.wait(wait_s * random.uniform(0.75, 1.25), nudged)  # noqa: S311 - jitter
             wait_s = min(_LONGEST_WAIT_S, wait_s * 2)
 
 
-def _settle_kept(tx: Tx, manifest: Manifest) -> None:
+def settle_kept(tx: Tx, manifest: Manifest) -> None:
+    """Close the ledger row of a call that brought images, and list them. A second time changes nothing."""
     call = manifest.call
-    if not _settle(tx, call, manifest.settlement) and ledger.get(tx, call.id) is None:
+    if not settle(tx, call, manifest.settlement) and ledger.get(tx, call.id) is None:
         # The index is younger than the spool: the manifest knows all that the row said.
         ledger.insert(tx, call, "sent")
-        _settle(tx, call, manifest.settlement)
+        settle(tx, call, manifest.settlement)
     images.insert(
         tx,
         manifest.images,
@@ -77,16 +145,20 @@ def _settle_kept(tx: Tx, manifest: Manifest) -> None:
     )
 
 
-def _settle(tx: Tx, call: CallRecord, settlement: Settlement) -> bool:
-    """Close the ledger row and give slot and hold back; False if the row was closed before, or is not there."""
-    if not ledger.settle(tx, settlement):
-        return False
+def settle(tx: Tx, call: CallRecord, settlement: Settlement) -> bool:
+    """Close a ledger row and its account's part in it; False if the row was closed before, or is not there.
+
+    An open row gives slot and hold back and is charged. One of unknown outcome did so before: when it turns out to be
+    done after all, only the difference to what it was charged then is booked.
+    """
     day = f"{to_datetime(call.created_us):%Y-%m-%d}"
-    return accounts.release(
-        tx,
-        call.user_id,
-        hold_micros=call.hold_micros,
-        cost_micros=settlement.cost_micros,
-        day=day,
-        month=day[:7],
-    )
+    period = {"day": day, "month": day[:7]}
+    cost_micros = settlement.cost_micros
+    if ledger.settle(tx, settlement):
+        return accounts.release(
+            tx, call.user_id, hold_micros=call.hold_micros, cost_micros=cost_micros, **period
+        )
+    charged_micros = ledger.charged_as_unknown(tx, call.id) if settlement.state == "done" else None
+    if charged_micros is None or not ledger.settle(tx, settlement, of="unknown"):
+        return False
+    return accounts.correct(tx, call.user_id, change_micros=cost_micros - charged_micros, **period)

@@ -3,157 +3,200 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import logging
 import shutil
 import time
-from collections.abc import Collection
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
-import orjson
-
-from pixie_proxy.disk import fsync_directory, write_durably
-from pixie_proxy.index import Index, accounts, deliveries, ledger
-from pixie_proxy.media import MIMES, dimensions
-from pixie_proxy.records import CallRecord, Settlement, StoredImage, new_id
-from pixie_proxy.spool.area import Spool, calls_in
-from pixie_proxy.spool.finish import Finisher
+from pixie_proxy.errors import ProxyError
+from pixie_proxy.index import Index, Tx, accounts, deliveries, ledger
+from pixie_proxy.index.ledger import LedgerRow
+from pixie_proxy.records import CallRecord, Settlement
+from pixie_proxy.spool import salvage
+from pixie_proxy.spool.area import Spool, calls_in, is_alive
+from pixie_proxy.spool.finish import Finisher, settle, settle_kept
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import MANIFEST, ObjectMissing, Storage, folder_ref
+from pixie_proxy.threads import WorkerThreads
 
+T = TypeVar("T")
 log = logging.getLogger(__name__)
 
+EVERY_S = 5.0
+"""How often we look whether a process beside us has died, and try again what could not be recovered."""
+AT_ONCE = 8
+"""Calls that are recovered at a time: half of the durable writers stay free for calls that are answered meanwhile."""
+
 _REASON = "the proxy stopped before the call had ended"
-_HEAD_BYTES = 1024 * 1024
 
 
-async def recover(spool: Spool, index: Index, storage: Storage, finisher: Finisher) -> int:
-    """Bring home what dead processes left; return how many calls that were. Serving goes on meanwhile."""
-    recovered = 0
-    with spool.dead_processes() as folders:
-        for folder in folders:
-            await index.write(
-                partial(deliveries.leave_all, process=folder.name, at_us=time.time_ns() // 1000)
-            )
-            for call_folder in calls_in(folder):
-                recovered += await _recover_folder(call_folder, index, finisher)
-            recovered += await _settle_rows(folder.name, index, storage, finisher)
-            await asyncio.to_thread(spool.forget, folder)
-    if recovered:
-        log.warning("recovered the calls of an earlier process", extra={"calls": recovered})
-    return recovered
+class Recovery:
+    """Brings home what dead processes left, at the start and from then on; serving goes on meanwhile.
 
-
-async def _recover_folder(folder: Path, index: Index, finisher: Finisher) -> int:
-    """Bring one call's folder home. What can't be understood stays where it is: it may be somebody's paid image."""
-    try:
-        manifest = await asyncio.to_thread(_sealed, folder) or await _salvaged(folder, index)
-    except (ValueError, OSError) as exc:
-        log.error("a call in the spool can't be recovered", extra={"folder": str(folder), "reason": str(exc)})  # noqa: TRY400
-        return 0
-    if manifest is None:
-        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
-        return 0
-    await finisher.keep(manifest, str(folder))
-    return 1
-
-
-def _sealed(folder: Path) -> Manifest | None:
-    """Read the manifest of a call that was durable; None if it was not. Raises ValueError when we can't read it.
-
-    A stream is sealed after each of its images, so one more of them may have come whole.
+    Any number of processes may do this on one spool: each takes the folders whose lock it gets, and every step may be
+    done twice.
     """
-    try:
-        manifest = Manifest.from_json((folder / MANIFEST).read_bytes())
-    except (FileNotFoundError, orjson.JSONDecodeError):  # none yet, or one that was still being written
+
+    def __init__(
+        self, spool: Spool, index: Index, storage: Storage, finisher: Finisher, writers: WorkerThreads
+    ) -> None:
+        """Recover from `spool`; what touches the disk runs in `writers`."""
+        self._spool = spool
+        self._index = index
+        self._storage = storage
+        self._finisher = finisher
+        self._writers = writers
+        self._recorded: set[Path] = set()
+        """Calls that the index has and storage has not."""
+        self._told: set[str] = set()
+        """What is in the log already: what fails now may fail every few seconds."""
+
+    async def run(self) -> None:
+        """Recover for ever."""
+        while True:
+            await self._try("recovery", self.once())
+            await self._finisher.pause(EVERY_S)
+
+    async def once(self) -> int:
+        """Bring home all that can be; return how many calls that were.
+
+        First every ledger row, newest first, for slots and holds are waited for; then the images, which are served from
+        the spool meanwhile. What can't be understood stays where it is: it may be somebody's paid image.
+        """
+        begun = time.monotonic()
+        await release_dead(self._index, self._spool)  # while we hold a lock, its process looks alive
+        # Asked before we look who lives: a process has its folder before its first row.
+        processes = await self._index.read(ledger.open_processes)
+        with self._spool.dead_processes() as folders:
+            calls = {str(call): call for call in await self._writers.run(_newest_first, folders)}
+            await self._each(calls, self._record)
+            processes = {folder.name for folder in folders} | {
+                process for process in processes if not self._spool.has(process)
+            }
+            recovered = await self._each(await self._open_rows(processes), self._settle_row)
+            recovered += await self._each(calls, self._adopt)
+            for folder in folders:
+                await self._writers.run(self._spool.forget, folder)
+        if recovered:
+            took = {"calls": recovered, "seconds": round(time.monotonic() - begun, 3)}
+            log.warning("recovered the calls of an earlier process", extra=took)
+        return recovered
+
+    async def _each(self, items: Mapping[str, T], work: Callable[[T], Awaitable[bool]]) -> int:
+        """Do a work for every item, known by name, a few at a time; return for how many it was true."""
+        left = iter(items.items())
+
+        async def worker() -> int:
+            return sum([bool(await self._try(name, work(item))) for name, item in left])
+
+        return sum(await asyncio.gather(*[worker() for _ in range(AT_ONCE)]))
+
+    async def _try(self, what: str, work: Awaitable[T]) -> T | None:
+        """Do a work; what goes wrong is told once, and tried again with the next pass."""
+        try:
+            return await work
+        except ProxyError as exc:
+            if what not in self._told:
+                log.warning("a call waits in the spool", extra={"waiting": what, "reason": exc.message})
+        except Exception as exc:
+            if what not in self._told:
+                is_ours = not isinstance(exc, ValueError | OSError)
+                told = {"folder": what, "reason": f"{type(exc).__name__}: {exc}"}
+                log.error("a call in the spool can't be recovered", exc_info=is_ours, extra=told)  # noqa: TRY400
+        self._told.add(what)
         return None
-    if more := _whole_images(folder, {image.file for image in manifest.images}):
-        manifest = replace(manifest, images=(*manifest.images, *more))
-        _write_manifest(folder, manifest)
-    return manifest
 
+    async def _record(self, folder: Path) -> bool:
+        """Tell the index of a call, and settle it; a folder without a whole image goes."""
+        if folder in self._recorded:
+            return True
+        manifest = await self._understand(folder)
+        if manifest is None:
+            await self._writers.run(lambda: shutil.rmtree(folder, ignore_errors=True))
+            return False
+        await self._index.write(lambda tx: settle_kept(tx, manifest))
+        self._recorded.add(folder)
+        return True
 
-async def _salvaged(folder: Path, index: Index) -> Manifest | None:
-    """Seal what came whole of a call that was not durable yet; None if nothing did. Raises ValueError."""
-    row = await index.read(lambda tx: ledger.get(tx, folder.name))
-    owner = None if row is None else await index.read(lambda tx: accounts.get_user(tx, row.call.user_id))
-    if row is None or owner is None:
-        message = "the ledger does not know the call"
-        raise ValueError(message)
-    return await asyncio.to_thread(_salvage, folder, row.call, owner.name)
+    async def _adopt(self, folder: Path) -> bool:
+        """Move a call that the index knows to storage."""
+        if folder not in self._recorded:
+            return False
+        await self._storage.adopt(str(folder), folder_ref(folder.name))
+        self._recorded.discard(folder)
+        return True
 
+    async def _understand(self, folder: Path) -> Manifest | None:
+        """Find out what a call came to, and seal its folder so; None if it brought nothing. Raises ValueError."""
+        remains = await self._writers.run(salvage.inspect, folder)
+        manifest = remains.manifest
+        if not remains.is_sound:
+            if (stored := await self._stored_manifest(folder.name)) is not None:
+                return stored  # it was copied there, and its process died while it cleared up
+            if manifest is None:
+                if not remains.images:
+                    return None
+                manifest = await self._bare_manifest(folder.name)
+            manifest = replace(manifest, images=remains.images)
+            if remains.damaged:
+                log.error(
+                    "an image in the spool is damaged",
+                    extra={"folder": str(folder), "files": list(remains.damaged)},
+                )
+                manifest = replace(manifest, settlement=_flagged(manifest.settlement, "damaged"))
+                await self._writers.run(salvage.set_aside, folder, remains.damaged)
+        await self._writers.run(salvage.seal, folder, manifest)
+        return manifest
 
-def _salvage(folder: Path, call: CallRecord, owner: str) -> Manifest | None:
-    """Seal the whole images of a call that had no manifest yet."""
-    images = _whole_images(folder, ())
-    if not images:
-        return None
-    manifest = Manifest(
-        call=call, owner_name=owner, visibility="private", settlement=unknown(call), images=tuple(images)
-    )
-    _write_manifest(folder, manifest)
-    return manifest
+    async def _bare_manifest(self, request_id: str) -> Manifest:
+        """Write down what the ledger knows of a call that had no manifest yet. Raises ValueError."""
 
+        def look(tx: Tx) -> tuple[CallRecord, str] | None:
+            row = ledger.get(tx, request_id)
+            owner = None if row is None else accounts.get_user(tx, row.call.user_id)
+            return None if row is None or owner is None else (row.call, owner.name)
 
-def _whole_images(folder: Path, known: Collection[str]) -> list[StoredImage]:
-    """Describe the whole images that no manifest knows, and drop what was still being written."""
-    images = []
-    for path in folder.iterdir():
-        if path.name == MANIFEST or path.name in known:
-            continue
-        extension = path.suffix.removeprefix(".")
-        if path.stem.isdigit() and extension in MIMES:
-            images.append(_describe(path, int(path.stem), MIMES[extension]))
-        else:
-            path.unlink()
-    return sorted(images, key=lambda image: image.position)
+        found = await self._index.read(look)
+        if found is None:
+            message = "the ledger does not know the call"
+            raise ValueError(message)
+        call, owner = found
+        settlement = _flagged(unknown(call), "salvaged")
+        return Manifest(call=call, owner_name=owner, visibility="private", settlement=settlement, images=())
 
+    async def _open_rows(self, processes: Iterable[str]) -> dict[str, LedgerRow]:
+        def look(tx: Tx) -> dict[str, LedgerRow]:
+            return {row.call.id: row for process in processes for row in ledger.open_calls(tx, process)}
 
-def _write_manifest(folder: Path, manifest: Manifest) -> None:
-    part = folder / f"{MANIFEST}.part"
-    write_durably(part, manifest.to_json())
-    part.rename(folder / MANIFEST)
-    fsync_directory(folder)
+        return await self._index.read(look)
 
-
-def _describe(path: Path, position: int, mime: str) -> StoredImage:
-    with path.open("rb") as file:
-        width, height = dimensions(file.read(_HEAD_BYTES)) or (None, None)
-        file.seek(0)
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-        size_bytes = file.tell()
-    return StoredImage(
-        id=new_id("img"),
-        position=position,
-        file=path.name,
-        mime=mime,
-        size_bytes=size_bytes,
-        sha256=digest,
-        width=width,
-        height=height,
-    )
-
-
-async def _settle_rows(process: str, index: Index, storage: Storage, finisher: Finisher) -> int:
-    """Settle the rows that a dead process left open: kept if storage has them after all, else of unknown outcome."""
-    rows = await index.read(lambda tx: ledger.open_calls(tx, process))
-    for row in rows:
-        manifest = await _kept_manifest(storage, row.call.id)
+    async def _settle_row(self, row: LedgerRow) -> bool:
+        """Settle a row without a folder: as kept if storage has it after all, else of unknown outcome."""
+        manifest = await self._stored_manifest(row.call.id)
         if manifest is not None:
-            await finisher.record(manifest)
+            await self._index.write(lambda tx: settle_kept(tx, manifest))
         else:
-            await finisher.settle(row.call, unknown(row.call))
-    return len(rows)
+            await self._index.write(lambda tx: settle(tx, row.call, unknown(row.call)))
+        return True
+
+    async def _stored_manifest(self, request_id: str) -> Manifest | None:
+        ref = f"{folder_ref(request_id)}/{MANIFEST}"
+        try:
+            return Manifest.from_json(b"".join([piece async for piece in self._storage.read(ref)]))
+        except (ObjectMissing, ValueError):
+            return None
 
 
-async def _kept_manifest(storage: Storage, request_id: str) -> Manifest | None:
-    ref = f"{folder_ref(request_id)}/{MANIFEST}"
-    try:
-        return Manifest.from_json(b"".join([piece async for piece in storage.read(ref)]))
-    except (ObjectMissing, ValueError):
-        return None
+async def release_dead(index: Index, spool: Spool, fingerprint: str | None = None) -> None:
+    """Let retries take over what clients of dead processes waited for: all, or the answers to one fingerprint."""
+    named = await index.read(lambda tx: deliveries.attached_processes(tx, fingerprint))
+    dead = [each for each in named if each != spool.process and not is_alive(spool.root, each)]
+    if dead:
+        now_us = time.time_ns() // 1000
+        await index.write(lambda tx: [deliveries.leave_all(tx, each, now_us) for each in dead])
 
 
 def unknown(call: CallRecord) -> Settlement:
@@ -165,3 +208,13 @@ def unknown(call: CallRecord) -> Settlement:
         cost_micros=call.hold_micros,
         error=_REASON,
     )
+
+
+def _flagged(settlement: Settlement, flag: str) -> Settlement:
+    return replace(settlement, flags=(*settlement.flags, flag))
+
+
+def _newest_first(folders: Iterable[Path]) -> list[Path]:
+    """List the calls in the folders of dead processes: who asked last is the likeliest to come back for it."""
+    calls = [call for folder in folders for call in calls_in(folder)]
+    return sorted(calls, key=lambda call: call.name, reverse=True)

@@ -4,7 +4,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from pixie_proxy.records import StoredImage, new_id
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.manifest import Manifest
-from pixie_proxy.spool.recovery import recover
+from pixie_proxy.spool.recovery import Recovery
 from pixie_proxy.storage import MANIFEST, SENTINEL, folder_ref
 from pixie_proxy.storage.local import LocalStorage
 from pixie_proxy.threads import WorkerThreads
@@ -68,7 +67,7 @@ class House:
     async def verify(self, **options: Any) -> Report:
         finisher = Finisher(self.index, self.storage)
         usual: dict[str, Any] = {
-            "recover": partial(recover, self.spool, self.index, self.storage, finisher),
+            "recover": Recovery(self.spool, self.index, self.storage, finisher, self.writers).once,
             "progress": lambda _images, _bytes: None,
         }
         return await Verification(self.index, self.storage, self.spool, **{**usual, **options}).run()

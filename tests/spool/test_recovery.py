@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,11 +16,12 @@ from pixie_proxy.index.ledger import LedgerRow
 from pixie_proxy.records import Account, CallRecord, StoredImage, new_id
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.manifest import Manifest
-from pixie_proxy.spool.recovery import recover
+from pixie_proxy.spool.recovery import EVERY_S, Recovery
 from pixie_proxy.storage import MANIFEST, folder_ref
 from pixie_proxy.storage.local import LocalStorage
+from pixie_proxy.threads import WorkerThreads
 from tests.spool.conftest import OpenSpool, die
-from tests.support.calls import ANN, a_call, a_manifest, admit
+from tests.support.calls import ANN, a_call, a_manifest, admit, an_end
 from tests.support.pictures import png
 from tests.support.waiting import eventually
 
@@ -25,11 +29,14 @@ from tests.support.waiting import eventually
 class Aftermath:
     """A process that died, and the start after it."""
 
-    def __init__(self, open_spool: OpenSpool, index: Index, storage: LocalStorage, root: Path) -> None:
+    def __init__(
+        self, open_spool: OpenSpool, index: Index, storage: LocalStorage, root: Path, writers: WorkerThreads
+    ) -> None:
         self.died, self.spool = open_spool(), open_spool()
         self.index = index
         self.storage = storage
         self.root = root
+        self.recovery = Recovery(self.spool, index, storage, Finisher(index, storage), writers)
 
     async def admit(self, **fields: object) -> CallRecord:
         """Open a call of the dead process's."""
@@ -50,7 +57,7 @@ class Aftermath:
     async def recover(self) -> int:
         if self.died._lock is not None:
             die(self.died)
-        return await recover(self.spool, self.index, self.storage, Finisher(self.index, self.storage))
+        return await self.recovery.once()
 
     async def row(self, call: CallRecord) -> LedgerRow:
         found = await self.index.read(lambda tx: ledger.get(tx, call.id))
@@ -75,8 +82,10 @@ class Aftermath:
 
 
 @pytest.fixture
-def aftermath(open_spool: OpenSpool, index: Index, storage: LocalStorage, tmp_path: Path) -> Aftermath:
-    return Aftermath(open_spool, index, storage, tmp_path / "storage")
+def aftermath(
+    open_spool: OpenSpool, index: Index, storage: LocalStorage, tmp_path: Path, writers: WorkerThreads
+) -> Aftermath:
+    return Aftermath(open_spool, index, storage, tmp_path / "storage", writers)
 
 
 def told(position: int) -> StoredImage:
@@ -222,38 +231,155 @@ async def test_a_live_process_is_left_alone(aftermath: Aftermath) -> None:
     """Its calls are its own to end."""
     call = await aftermath.admit()
     folder = aftermath.leave(call, 0)
-    recovered = await recover(
-        aftermath.spool, aftermath.index, aftermath.storage, Finisher(aftermath.index, aftermath.storage)
-    )
-    assert recovered == 0
+    assert await aftermath.recovery.once() == 0
     assert (folder / "0.png").exists()
     assert (await aftermath.row(call)).state == "sent"
 
 
-async def test_recovery_waits_for_a_storage_that_is_away(aftermath: Aftermath) -> None:
-    """The index knows the image meanwhile, and the spool has it."""
+async def test_recovery_waits_for_a_storage_that_is_away(
+    aftermath: Aftermath, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The index knows the image meanwhile, and the spool has it; the log says so once."""
     call = await aftermath.admit()
     folder = aftermath.leave(call, 0, request_json=a_manifest(call, (told(0),)).to_json())
     (aftermath.root / "images").write_text("in the way")
-    recovering = asyncio.ensure_future(aftermath.recover())
-
-    async def is_recorded() -> bool:
-        return (await aftermath.row(call)).state == "done"
-
-    await eventually(is_recorded)
+    for _ in range(2):
+        assert await aftermath.recover() == 0
+    assert (await aftermath.row(call)).state == "done"
     assert aftermath.spool.find(call.id, "0.png") == folder / "0.png"
-    assert not recovering.done()
+    assert [record.message for record in caplog.records] == ["a call waits in the spool"]
     (aftermath.root / "images").unlink()
-    assert await asyncio.wait_for(recovering, 10) == 1
+    assert await aftermath.recover() == 1
     assert await aftermath.gallery() == [(call.id, 0, png(seed=0))]
 
 
-async def test_a_hundred_calls_take_no_time(aftermath: Aftermath) -> None:
+@pytest.mark.parametrize("found", [b"", png(seed=1)[:-1], bytes(len(png(seed=1))), None])
+async def test_an_image_that_is_not_as_its_manifest_says_is_never_taken_for_whole(
+    aftermath: Aftermath, found: bytes | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Empty, short, of the wrong bytes or gone: its neighbours come home, the call is flagged, the log says so."""
+    call = await aftermath.admit()
+    manifest = a_manifest(call, (told(0), told(1), told(2)))
+    folder = aftermath.leave(call, 0, 2, request_json=manifest.to_json())
+    if found is not None:
+        (folder / "1.png").write_bytes(found)
+    assert await aftermath.recover() == 1
+    assert await aftermath.gallery() == [(call.id, position, png(seed=position)) for position in (0, 2)]
+    row = await aftermath.row(call)
+    assert (row.state, row.cost_micros, row.flags) == ("done", 300, ("damaged",))
+    assert aftermath.stored(call) == {"0.png", "2.png", MANIFEST, *(["1.png.damaged"] if found else [])}
+    assert "an image in the spool is damaged" in [record.message for record in caplog.records]
+
+
+@pytest.mark.parametrize("found", [b"", bytes(100)])
+async def test_a_name_alone_makes_no_image(aftermath: Aftermath, found: bytes) -> None:
+    """Where no manifest vouches for a file its own bytes must: a power cut may leave a name without them."""
+    call = await aftermath.admit(images_asked=3)
+    folder = aftermath.leave(call, 2)
+    (folder / "1.png").write_bytes(found)
+    await aftermath.recover()
+    assert await aftermath.gallery() == [(call.id, 2, png(seed=2))]
+    assert aftermath.stored(call) == {"2.png", MANIFEST}
+    assert (await aftermath.row(call)).flags == ("salvaged",)
+
+
+async def test_what_was_copied_already_counts_and_its_remains_go(aftermath: Aftermath) -> None:
+    """Storage on another device: a process died while it removed what it had copied, the manifest first."""
+    call = await aftermath.admit()
+    manifest = a_manifest(call, (told(0), told(1)))
+    folder = aftermath.leave(call, 0, 1, request_json=manifest.to_json())
+    shutil.copytree(folder, aftermath.root / folder_ref(call.id))
+    (folder / MANIFEST).unlink()
+    (folder / "0.png").unlink()
+    assert await aftermath.recover() == 1
+    assert await aftermath.gallery() == [(call.id, position, png(seed=position)) for position in (0, 1)]
+    assert (await aftermath.row(call)).state == "done"
+    assert not aftermath.died.folder.exists()
+
+
+async def test_rows_of_a_process_without_a_folder_are_settled(aftermath: Aftermath) -> None:
+    """Somebody has tidied the spool by hand: slots and holds come back all the same. The living keep theirs."""
+    gone, ours = await aftermath.admit(), a_call(process=aftermath.spool.process)
+    await admit(aftermath.index, ours)
+    shutil.rmtree(aftermath.died.folder)
+    assert await aftermath.recover() == 1
+    assert (await aftermath.row(gone)).state == "unknown"
+    assert (await aftermath.row(ours)).state == "sent"
+    account = await aftermath.account()
+    assert (account.in_flight, account.held_micros) == (1, ours.hold_micros)
+
+
+async def test_a_fault_in_one_call_stops_no_other(
+    aftermath: Aftermath, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stays in the spool, is told once a start, and its slot comes back; once mended it comes home as done."""
+    calls = [await aftermath.admit() for _ in range(20)]
+    bad = calls[10]
+    for call in calls:
+        settlement = an_end(call, cost_micros=-1 if call is bad else 300)
+        manifest = replace(a_manifest(call, (told(0),)), settlement=settlement)
+        aftermath.leave(call, 0, request_json=manifest.to_json())
+    assert await aftermath.recover() == 20
+    assert await aftermath.recover() == 0
+    assert sum("can't be recovered" in record.message for record in caplog.records) == 1
+    assert len(await aftermath.gallery()) == 19
+    assert (await aftermath.row(bad)).state == "unknown"
+    account = await aftermath.account()
+    spent = 19 * 300 + bad.hold_micros
+    assert (account.in_flight, account.held_micros, account.spent_life_micros) == (0, 0, spent)
+
+    mended = a_manifest(bad, (told(0),)).to_json()
+    (aftermath.died.folder / bad.id / MANIFEST).write_bytes(mended)
+    assert await aftermath.recover() == 1
+    assert (await aftermath.row(bad)).state == "done"
+    assert (await aftermath.account()).spent_life_micros == 20 * 300
+    assert len(await aftermath.gallery()) == 20
+
+
+async def test_neighbours_that_race_recover_each_call_once(
+    aftermath: Aftermath, open_spool: OpenSpool, writers: WorkerThreads
+) -> None:
+    """Every live process looks after the dead ones: whichever gets the lock, and however often."""
+    calls = [await aftermath.admit() for _ in range(30)]
+    for call in calls:
+        aftermath.leave(call, 0, request_json=a_manifest(call, (told(0),)).to_json())
+    index, storage = aftermath.index, aftermath.storage
+    others = [Recovery(open_spool(), index, storage, Finisher(index, storage), writers) for _ in range(3)]
+    die(aftermath.died)
+    counts = await asyncio.gather(*[one.once() for one in [aftermath.recovery, *others] * 2])
+    assert sum(counts) == 30
+    assert len(await aftermath.gallery()) == 30
+    account = await aftermath.account()
+    assert (account.in_flight, account.held_micros, account.spent_life_micros) == (0, 0, 30 * 300)
+
+
+async def test_a_neighbour_that_dies_later_is_recovered_without_a_start(aftermath: Aftermath) -> None:
+    """We look every few seconds, and at once when we are told to."""
+    call = await aftermath.admit()
+    aftermath.leave(call, 0, request_json=a_manifest(call, (told(0),)).to_json())
+    finisher = Finisher(aftermath.index, aftermath.storage)
+    aftermath.recovery._finisher = finisher
+    running = asyncio.ensure_future(aftermath.recovery.run())
+    await asyncio.sleep(0.1)
+    assert await aftermath.gallery() == []
+    die(aftermath.died)
+    finisher.nudge()
+
+    async def is_home() -> bool:
+        return len(await aftermath.gallery()) == 1 and not aftermath.died.folder.exists()
+
+    await eventually(is_home, EVERY_S / 2)
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_hundreds_of_calls_take_no_time(aftermath: Aftermath) -> None:
     """Recovery is linear, and every one of them is there in the end."""
-    calls = [a_call(process=aftermath.died.process) for _ in range(100)]
+    calls = [a_call(process=aftermath.died.process) for _ in range(300)]
     await admit(aftermath.index, *calls)
     for call in calls:
         aftermath.leave(call, 0, request_json=a_manifest(call, (told(0),)).to_json())
-    assert await asyncio.wait_for(aftermath.recover(), 10) == 100
+    assert await asyncio.wait_for(aftermath.recover(), 10) == 300
     assert [request for request, _, _ in await aftermath.gallery()] == sorted(call.id for call in calls)
     assert (await aftermath.account()).in_flight == 0

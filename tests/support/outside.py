@@ -53,7 +53,7 @@ def is_settled(data_dir: Path) -> bool:
     return (
         not [call for call in calls(data_dir) if call["state"] in {"admitted", "sent"}]
         and (account(data_dir)["in_flight"], account(data_dir)["held_micros"]) == (0, 0)
-        and len([path for path in (data_dir / "spool").iterdir() if path.name != PARTIALS]) <= 2
+        and len([path for path in (data_dir / "spool").glob("[!.]*") if path.name != PARTIALS]) <= 2
         and not spooled(data_dir)
     )
 
