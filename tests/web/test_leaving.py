@@ -180,12 +180,13 @@ async def test_many_clients_leave_at_once(proxy: RunningProxy, upstream: Scripte
             head(200, framing="chunked"), body(answer[:120_000]), pause(go), body(answer[120_000:])
         )
 
-    async def leave() -> None:
+    async def leave(number: int) -> None:
+        fields = {**CAT, "user": str(number)}  # a call equal to a lost one would take that over
         async with dial(proxy.url) as sock:
-            await asyncio.get_running_loop().sock_sendall(sock, http(body=CAT))
+            await asyncio.get_running_loop().sock_sendall(sock, http(body=fields))
             await read_until(sock, b"iVBOR")
 
-    await asyncio.gather(*[leave() for _ in answers])
+    await asyncio.gather(*[leave(number) for number, _ in enumerate(answers)])
     go.set()
     assert set(await kept(proxy)) == {png(size_bytes=150_000, seed=seed) for seed in range(20)}
     assert [row.state for row in await ledger_rows(proxy)] == ["done"] * 20
