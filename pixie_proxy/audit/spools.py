@@ -6,29 +6,44 @@ import shutil
 from pathlib import Path
 
 from pixie_proxy.audit.findings import Finding, Kind
-from pixie_proxy.spool.area import UPLOADS, calls_in, is_abandoned
+from pixie_proxy.spool.area import PARTIALS, UPLOADS, calls_in, is_alive
+
+_SHARED = {UPLOADS, PARTIALS}
+"""Folders of the spool that are no process's own."""
 
 
 def left_behind(root: Path, *, old_before_us: int) -> list[Finding]:
-    """Look at the spool. What is just being made or removed may look as if it was left: look twice."""
-    folders = [path for path in _inside(root) if path.name != UPLOADS]
-    found = []
+    """Look at the spool. What is being removed this moment is among it: ask `still_there` a little later."""
+    uploads = _inside(
+        root / UPLOADS
+    )  # first: a process makes its own folder before, and removes it after them
+    folders = _inside(root)
+    processes = {folder.name for folder in folders}
+    found = [
+        _finding("leftover", folder, "uploads of a process that is gone")
+        for folder in uploads
+        if folder.name not in processes
+    ]
     for folder in folders:
         try:
             if folder.name.startswith("."):  # not locked yet, and a start that is about to must not meet us
                 if folder.stat().st_mtime_ns // 1000 < old_before_us:
                     found.append(_finding("leftover", folder, "a start that died"))
-            elif is_abandoned(folder):
+            elif folder.name not in _SHARED and not is_alive(root, folder.name):
                 found.append(_finding("stale_spool", folder, f"calls: {len(calls_in(folder))}"))
         except FileNotFoundError:  # gone since
             continue
-    processes = {folder.name for folder in folders}
-    found += [
-        _finding("leftover", uploads, "uploads of a process that is gone")
-        for uploads in _inside(root / UPLOADS)
-        if uploads.name not in processes
-    ]
     return found
+
+
+def still_there(findings: list[Finding]) -> list[Finding]:
+    """Give those of which something is left."""
+    return [finding for finding in findings if Path(finding.ref).exists()]
+
+
+def holds(root: Path, request_id: str) -> bool:
+    """Tell whether a call is in the spool of any process, dead or alive."""
+    return any(path.parent.name not in _SHARED for path in root.glob(f"*/{request_id}"))
 
 
 def remove(leftover: Finding) -> None:

@@ -26,7 +26,7 @@ LEFTOVER_AFTER_S = 600
 """A temporary file that nobody has written to for so long is nobody's."""
 
 _SECOND_LOOK_AFTER_S = 0.5
-"""How long a start or a stop may take between two steps of which the first alone looks like something left behind."""
+"""How long a stop may take between two steps of which the first alone looks like something left behind."""
 
 _PAGE_REQUESTS = 50
 _FOLDERS_AT_ONCE = 8
@@ -85,9 +85,7 @@ class Verification:
         await self._examine(batch, report)
         await self._check_incoming(report)
         await self._check_accounts(report)
-        if at_first:
-            await asyncio.sleep(_SECOND_LOOK_AFTER_S)
-            await self._check_spool(at_first, report)
+        await self._check_spool(at_first, report)
         await check_pair(self._index, self._storage)  # what was there all the while is what we looked at
         return report
 
@@ -181,7 +179,7 @@ class Verification:
         While a call is in the spool its folder says nothing yet. Raises ConfigError if storage is gone by now: then no
         image is what is missing.
         """
-        if await asyncio.to_thread(self._is_spooled, request_id):
+        if await asyncio.to_thread(spools.holds, self._spool.root, request_id):
             return _Look(contents=first.contents, findings=[])
         folder = await folder_of(self._storage, request_id)
         kept = await self._index.read(lambda tx: audit.kept(tx, request_id))
@@ -193,9 +191,6 @@ class Verification:
             findings=[each for each in second.findings if (each.kind, each.ref) in seen],
             good=second.good,
         )
-
-    def _is_spooled(self, request_id: str) -> bool:
-        return next(self._spool.root.glob(f"*/{request_id}"), None) is not None
 
     async def _note(self, kept: Kept, look: _Look) -> None:
         """Keep the index's word on which images can't be served, in both directions."""
@@ -248,21 +243,29 @@ class Verification:
                 detail = f"it says {account}, its ledger {ledger}"
                 report.add(Finding(kind="account", ref=subject, detail=detail))
 
-    def _left_behind(self) -> list[Finding]:
-        return spools.left_behind(self._spool.root, old_before_us=_old_before_us())
+    def _left_behind(self) -> dict[str, Finding]:
+        found = spools.left_behind(self._spool.root, old_before_us=_old_before_us())
+        return {finding.ref: finding for finding in found}
 
-    async def _check_spool(self, at_first: list[Finding], report: Report) -> None:
-        """Report what was left at first and is there still; let recovery bring home what is a call."""
-        refs = {finding.ref for finding in at_first}
-        found = [each for each in self._left_behind() if each.ref in refs]
-        if found and self._fixes:
+    async def _check_spool(self, at_first: dict[str, Finding], report: Report) -> None:
+        """Report what is there still of what was left behind; let recovery bring home what is a call.
+
+        The living hold their lock all the while, so one look that finds it free is enough; a recovery beside us holds
+        the locks of the dead for a moment, so one that does not is not.
+        """
+        seen = {**at_first, **self._left_behind()}
+        if not seen:
+            return
+        await asyncio.sleep(_SECOND_LOOK_AFTER_S)
+        found = await asyncio.to_thread(spools.still_there, list(seen.values()))
+        if self._fixes:
             await self._recover()
             for finding in found:
                 if finding.kind == "leftover":
                     await asyncio.to_thread(spools.remove, finding)
-        left = {each.ref for each in self._left_behind()}
+        left = await asyncio.to_thread(spools.still_there, found)
         for finding in found:
-            report.add(finding, is_fixed=finding.ref not in left)
+            report.add(finding, is_fixed=finding not in left)
 
 
 def _old_before_us() -> int:

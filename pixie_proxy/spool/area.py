@@ -143,21 +143,6 @@ def calls_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if is_id(path.name, "req") and path.is_dir())
 
 
-def is_abandoned(folder: Path) -> bool:
-    """Tell whether the process of a folder is gone. The lock is shared for an instant, never kept from a recovery."""
-    try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return folder.is_dir()
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    finally:
-        os.close(descriptor)
-    return True
-
-
 def _take_lock(path: Path) -> int:
     """Lock a file for as long as its descriptor is open; the kernel frees it when the process dies."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

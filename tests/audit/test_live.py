@@ -28,6 +28,7 @@ from pixie_proxy.threads import WorkerThreads
 from tests.audit.conftest import House
 from tests.cli.running import pixie
 from tests.support import outside
+from tests.support.pictures import png
 from tests.support.proxy import ADMIN_KEY, RunningProxy
 from tests.support.upstream import ScriptedUpstream, image_json
 
@@ -170,7 +171,7 @@ async def seed(inside: House, count: int) -> None:
         inside.path(dangling, "request.json").unlink()
         stale = inside.spool.root / secrets.token_hex(8) / new_id("req")
         stale.mkdir(parents=True)
-        (stale / "0.png").write_bytes(b"somebody's image")
+        (stale / "0.png").write_bytes(png(size_bytes=777))
 
 
 async def test_seeded_faults_are_found_under_load_and_nothing_else(
@@ -189,7 +190,7 @@ async def test_seeded_faults_are_found_under_load_and_nothing_else(
     assert {kind: count for kind, count in fixed["fixed"].items() if count} == {"orphan": 50}
     assert left["counts"] == {"dangling": 50, "stale_spool": 50}
     spooled = [path.read_bytes() for path in inside.spool.root.glob("*/req_*/0.png")]
-    assert spooled.count(b"somebody's image") == 50
+    assert spooled.count(png(size_bytes=777)) == 50
     record_figure("R7", seeded=150, found=150, false=0, left_by_fix=0, images_made_meanwhile=done["made"])
 
 

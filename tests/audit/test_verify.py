@@ -20,6 +20,7 @@ from pixie_proxy.index import Tx, images, states
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import MANIFEST, STATE, folder_ref
 from tests.audit.conftest import House, damaged, findings
+from tests.support.pictures import png
 
 
 def flip(path: Path, at: int = 0, bit: int = 1) -> None:
@@ -200,6 +201,14 @@ async def test_calls_under_way_are_not_reported(house: House) -> None:
     house.spool.close(keeps_folder=True)
 
 
+async def test_partial_images_hide_nothing(house: House) -> None:
+    """They lie in the spool under their call's id long after it came home."""
+    manifest = await house.keep()
+    (house.spool.root / "partials" / manifest.call.id).mkdir(parents=True)
+    house.path(manifest, "0.png").unlink()
+    assert findings(await house.verify()) == [("dangling", "0.png")]
+
+
 async def test_a_purge_is_not_reported(house: House) -> None:
     """Rows go first, files follow: what lies between is noted in the index."""
     part, whole = await house.keep(2), await house.keep(2)
@@ -237,13 +246,14 @@ async def test_fix_mends_what_is_safe_and_deletes_nothing(house: House) -> None:
 
 async def test_stale_spools_are_found_and_brought_home(house: House) -> None:
     """A folder of a dead process, uploads of one that is gone, and a start that died; not those of the living."""
+    house.spool.open()
     manifest = await house.admit(2)
     root = house.spool.root
     house.folder(root / "0123456789abcdef", manifest)
     (root / "uploads" / "fedcba9876543210").mkdir(parents=True)
     (root / ".0011223344556677").mkdir()
     age(root / ".0011223344556677")
-    house.spool.open()
+    (root / "partials" / manifest.call.id).mkdir(parents=True)
     wanted = [
         ("leftover", ".0011223344556677"),
         ("leftover", "fedcba9876543210"),
@@ -261,10 +271,10 @@ async def test_a_spool_that_can_not_be_recovered_stays(house: House) -> None:
     """It may hold somebody's image: it is told every time, and never removed."""
     folder = house.spool.root / "0123456789abcdef" / "req_06gvqknr6dobnf7s5j385kjufk"
     folder.mkdir(parents=True)
-    (folder / "0.png").write_bytes(b"x")
+    (folder / "0.png").write_bytes(png())
     report = await house.verify(fixes=True)
     assert (findings(report), report.is_clean) == ([("stale_spool", "0123456789abcdef")], False)
-    assert (folder / "0.png").read_bytes() == b"x"
+    assert (folder / "0.png").read_bytes() == png()
 
 
 @pytest.mark.parametrize("gone", ["sentinel", "storage"])
