@@ -13,6 +13,7 @@ from pixie_proxy.app import create_app
 from pixie_proxy.config import Settings
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.web.context import CONTEXT
+from pixie_proxy.web.server import Runner
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ async def serve(
     at_once = asyncio.Event()
     _on_signals(stop, at_once)
     app = create_app(settings)
-    runner = web.AppRunner(
+    runner = Runner(
         app,
         handle_signals=False,
         access_log=None,

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 import aiofiles
 import aiohttp
 from aiohttp.client import _RequestContextManager
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from pixie_proxy import __version__
@@ -19,9 +20,20 @@ from pixie_proxy.config import UpstreamSettings
 from pixie_proxy.errors import UpstreamUnreachable
 from pixie_proxy.upstream import FilePart, TextPart, UpstreamCut, UpstreamRequest
 
-_KEEPALIVE_S = 10
-"""How long an idle connection is used again: shorter than servers keep theirs, for a call that meets a connection
-closed by the other side has an unknown outcome."""
+_KEEPALIVE_S = 1
+"""How long an idle connection is used again: shorter than servers keep theirs (gunicorn 2 s, uvicorn and Node 5 s), for
+a call that meets a connection closed by the other side has an unknown outcome."""
+
+_CUTS = (aiohttp.ClientError, HttpProcessingError, TimeoutError, OSError)
+"""What a broken answer raises; aiohttp lets its parser's own errors through in the middle of a body."""
+
+_NOT_SENT = (
+    aiohttp.ClientConnectorError,
+    aiohttp.ConnectionTimeoutError,
+    aiohttp.ClientHttpProxyError,
+    aiohttp.InvalidURL,
+)
+"""What is raised before the first byte of a request leaves for the upstream."""
 
 _FILE_PIECE_BYTES = 256 * 1024
 
@@ -41,11 +53,15 @@ class OpenAIResponse:
         try:
             async for chunk in content.iter_any():
                 yield chunk
-        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+        except _CUTS as exc:
             # aiohttp raises as soon as it knows of the cut, and would drop what was not read by then: paid images.
             while rest := content._read_nowait(-1):  # noqa: SLF001
                 yield rest
             raise UpstreamCut(type(exc).__name__) from exc
+        if "content-length" not in self.headers and "chunked" not in self.headers.get(
+            "transfer-encoding", ""
+        ):
+            raise UpstreamCut("unframed")
 
 
 class _Sending:
@@ -58,10 +74,10 @@ class _Sending:
     async def __aenter__(self) -> OpenAIResponse:
         try:
             self._response = await self._sending
-        except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.InvalidURL) as exc:
+        except _NOT_SENT as exc:
             message = "The upstream can't be reached. Nothing was sent, so nothing was charged."
             raise UpstreamUnreachable(message, headers={"retry-after": "5"}) from exc
-        except (aiohttp.ClientError, TimeoutError, OSError) as exc:
+        except _CUTS as exc:
             raise UpstreamCut(type(exc).__name__) from exc
         return OpenAIResponse(self._response)
 
@@ -81,14 +97,13 @@ class OpenAIUpstream:
         """Open the client session; needs a running loop."""
         self._base_url = settings.base_url
         self._proxy_url = settings.proxy_url
+        self._connect_timeout_s = settings.connect_timeout_s
+        self._idle_timeout_s = settings.idle_timeout_s
         self._urls: dict[str, URL] = {}
         self._session = aiohttp.ClientSession(
             headers=_fixed_headers(settings),
             connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=_KEEPALIVE_S, ttl_dns_cache=60),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(
-                total=None, sock_connect=settings.connect_timeout_s, sock_read=settings.idle_timeout_s
-            ),
             read_bufsize=65536,
             auto_decompress=True,
             trust_env=False,
@@ -105,7 +120,22 @@ class OpenAIUpstream:
         body, headers = _encode(request)
         headers["X-Client-Request-Id"] = request.request_id
         return _Sending(
-            self._session.post(url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy_url)
+            self._session.post(
+                url,
+                data=body,
+                headers=headers,
+                allow_redirects=False,
+                proxy=self._proxy_url,
+                timeout=self._timeout(request.images),
+            )
+        )
+
+    def _timeout(self, images: int) -> aiohttp.ClientTimeout:
+        """Bound a call that is never silent and never ends: each image may take as long as a silence may last."""
+        return aiohttp.ClientTimeout(
+            total=self._idle_timeout_s * (1 + images),
+            sock_connect=self._connect_timeout_s,
+            sock_read=self._idle_timeout_s,
         )
 
     async def close(self) -> None:

@@ -22,6 +22,7 @@ from openai import AsyncOpenAI, OpenAI
 from pixie_proxy.app import create_app
 from pixie_proxy.config import Settings
 from pixie_proxy.web.context import CONTEXT, Context
+from pixie_proxy.web.server import Runner
 
 ADMIN_KEY = "px-admin-" + "a" * 24
 MEMBER_KEY = "px-member-" + "m" * 24
@@ -98,7 +99,7 @@ async def run_proxy(
 ) -> AsyncIterator[RunningProxy]:
     """Serve a proxy in this process."""
     app = create_app(settings_for(data_dir, upstream_url, **sections))
-    runner = web.AppRunner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
+    runner = Runner(app, handle_signals=False, access_log=None, shutdown_timeout=1.0)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()
