@@ -17,7 +17,7 @@ from pixie_proxy.generation.keeping import Keeping
 from pixie_proxy.media import sniff
 from pixie_proxy.records import Settlement
 from pixie_proxy.relay import conversion
-from pixie_proxy.relay.capture import AnswerBroken, JsonCapture, Skeleton, SseCapture
+from pixie_proxy.relay.capture import AnswerBroken, JsonCapture, Skeleton, SseCapture, is_link
 from pixie_proxy.relay.conversion import Item
 from pixie_proxy.relay.pump import Pump
 from pixie_proxy.relay.refusal import Refusal, is_envelope, judge_error, outcome_unknown
@@ -65,7 +65,7 @@ class Ending:
             items = [
                 item
                 for item in self._items(job, pump, capture.slots, said)
-                if item.slot is not None or (isinstance(item.fields, dict) and item.fields.get("url"))
+                if item.slot is not None or (isinstance(item.fields, dict) and is_link(item.fields))
             ]
             if not items:
                 message = "the answer has no image"
@@ -87,12 +87,12 @@ class Ending:
             await self._keeping.settle(job, self._billing.failed(job, refusal.summary))
             job.end()
             return None
-        said = {position: conversion.own_fields(event.fields) for position, event in enumerate(pump.events)}
+        events = [event.fields or {} for event in pump.events]
+        said = {position: conversion.own_fields(fields) for position, fields in enumerate(events)}
         await self._fetch_linked(job, pump, capture.slots, said)
-        usage = sum_usage([event.fields.get("usage") for event in pump.events])
+        usage = sum_usage([fields.get("usage") for fields in events])
         skeleton = capture.skeleton
         if not job.asked.is_stream:
-            events = [event.fields for event in pump.events]
             fields = conversion.document_fields(events, usage, _created_s(job))
             if pump.error_event is not None:
                 fields["error"] = pump.error_event.get("error")
@@ -138,9 +138,8 @@ class Ending:
         """Keep the images that came as links only: the upstream's links do not last."""
         kept = {name.position for name in pump.names.values()}
         for position, fields in said.items():
-            url = fields.get("url") if isinstance(fields, dict) else None
-            if position not in kept and isinstance(url, str):
-                await self._fetch(job, pump, slots + position, position, url)
+            if position not in kept and isinstance(fields, dict) and is_link(fields):
+                await self._fetch(job, pump, slots + position, position, fields["url"])
 
     async def _fetch(self, job: Job, pump: Pump, slot: int, position: int, url: str) -> None:
         """Keep one image, or flag the call where it can't be fetched."""

@@ -14,6 +14,7 @@ from pixie_proxy.relay.lifting import (
     WINDOW_BYTES,
     Capture,
     Link,
+    is_link,
     lift_slot,
     load_json,
     url_member,
@@ -52,6 +53,7 @@ __all__ = [
     "Skeleton",
     "SseCapture",
     "Withhold",
+    "is_link",
 ]
 
 

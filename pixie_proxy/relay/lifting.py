@@ -32,7 +32,8 @@ MAX_BYTES: Final = 1 << 30
 MAX_TEXT_BYTES: Final = 4 << 20
 WINDOW_BYTES: Final = 8192
 """How much of a chunk is taken as text at once: what turns out to be base64 was copied in vain."""
-_IMAGE_OVERHEAD: Final = 128  # what an image costs against the text cap: a million tiny ones meet it too
+MAX_SLOTS: Final = 256
+"""How many images an answer may hold, partial ones too: far more than can be asked for."""
 
 
 class Capture(ABC):
@@ -159,13 +160,14 @@ class Capture(ABC):
         behind = len(self._text) - begin
         # What came before this chunk and was no prefix after all: a `d` that could have begun `data:`.
         early = bytes(self._text[begin : begin + max(0, behind - window)])
+        if self._slots == MAX_SLOTS:
+            raise AnswerTooLarge(f"more than {MAX_SLOTS} images")
         self._give_head(begin)
         self._text.clear()
         self._check_room()
         self._image = Base64Stream()
         self._head = b""
         self._slots += 1
-        self._text_size += _IMAGE_OVERHEAD
         if early:
             self._read_image(early, 0)
         return at + max(0, window - behind)
@@ -264,6 +266,11 @@ def lift_slot(item: dict[str, Any]) -> int | None:
     """Take `b64_json` out of an object of `Skeleton.document`, where it holds its slot's number behind any prefix."""
     value = item.pop("b64_json", None)
     return int(value.rpartition(",")[2]) if isinstance(value, str) and value else None
+
+
+def is_link(fields: dict[str, Any]) -> bool:
+    """Tell whether an item or event has a link instead of its image."""
+    return isinstance(fields.get("url"), str)
 
 
 def load_json(text: bytes) -> Any:

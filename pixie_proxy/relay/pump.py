@@ -21,6 +21,7 @@ from pixie_proxy.relay.capture import (
     Relay,
     SseCapture,
     Withhold,
+    is_link,
 )
 from pixie_proxy.relay.feed import READY_BYTES, Feed
 from pixie_proxy.relay.skeleton import Skeleton
@@ -53,7 +54,7 @@ class Pump:
         self._withheld: list[bytes] = []
         self._has_new_images = False
         self._bad_slots: set[int] = set()
-        self._is_spoilt = False  # a final image is no base64
+        self._is_spoilt = False  # something was given out that can have no good end
         self.names: dict[int, StoredName] = {}
         self.events: list[EventEnded] = []
         self.error_event: dict[str, Any] | None = None
@@ -111,7 +112,7 @@ class Pump:
         self._withheld.clear()
 
     def _give(self, data: bytes) -> None:
-        # Behind an event with a broken image nothing can follow: it may not end as if it were whole. The rest is kept.
+        # Behind an event that is spoilt nothing can follow: it would end as if it were whole. The rest is kept.
         if not (self._is_spoilt and isinstance(self._capture, SseCapture)):
             self._feed.put(data)
 
@@ -143,11 +144,9 @@ class Pump:
 
     async def _event_ended(self, event: EventEnded) -> None:
         is_bad = event.slot in self._bad_slots
-        if event.kind == "completed" and is_bad:
-            self._is_spoilt = True
-        elif event.kind == "completed" and (
-            event.slot is not None or isinstance(event.fields.get("url"), str)
-        ):
+        fields = event.fields or {}
+        self._is_spoilt = self._is_spoilt or event.fields is None or (event.kind == "completed" and is_bad)
+        if event.kind == "completed" and not is_bad and (event.slot is not None or is_link(fields)):
             if event.slot is not None:
                 self.name(event.slot, len(self.events))
             self.events.append(event)
@@ -155,7 +154,7 @@ class Pump:
         elif event.slot is not None and not is_bad:
             await self._spooled.drop(event.slot)
         if event.kind == "error":
-            self.error_event = event.fields
+            self.error_event = fields
         self.release()
 
     def name(self, slot: int, position: int) -> None:

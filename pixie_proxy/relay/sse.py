@@ -16,6 +16,7 @@ from pixie_proxy.relay.lifting import (
     WINDOW_BYTES,
     Capture,
     Link,
+    is_link,
     lift_slot,
     load_json,
     url_member,
@@ -54,6 +55,7 @@ class SseCapture(Capture):
         self._expected = expected
         self._has_error = False  # an error event has ended
         self._is_done = False  # [DONE] came
+        self._is_spoilt = False  # an event was given out in part and has no good end
         self._may_have_bom = True
         self._line_end = b"\n"  # as the upstream writes it
         self._is_after_cr = False  # a LF that comes next belongs to the last line
@@ -67,7 +69,7 @@ class SseCapture(Capture):
     @property
     def is_complete(self) -> bool:
         """Whether all expected images came, or an error or `[DONE]`, and no event is open behind it."""
-        return self._has_all and self._is_idle and not self._is_broken
+        return self._has_all and self._is_idle and not (self._is_broken or self._is_spoilt)
 
     @property
     def _has_outcome(self) -> bool:
@@ -203,9 +205,9 @@ class SseCapture(Capture):
         self._is_done = self._is_done or is_done
         fields = self._load(bytes(self._payload))
         if fields is None and not is_done:
-            self._cut_text(
-                end, []
-            )  # the standard drops an event without data, and SDKs die of it; or of no JSON
+            # The standard drops an event without data, and SDKs die of it, as of one that is no JSON.
+            self._cut_text(end, [])
+            self._spoil()
             self._begin_event()
             return
         fields = fields or {}
@@ -216,7 +218,7 @@ class SseCapture(Capture):
         else:
             self._give_tail(end, kind, slot, fields, self._mark)
         self._has_error = self._has_error or kind == "error"
-        if kind == "completed" and (slot is not None or isinstance(fields.get("url"), str)):
+        if kind == "completed" and (slot is not None or is_link(fields)):
             self.completed += 1
         self._end_relay()
         self._pieces.append(EventEnded(kind, slot, fields))
@@ -263,13 +265,30 @@ class SseCapture(Capture):
         if chunk.find(b"\n", at, end) >= 0 or chunk.find(b"\r", at, end) >= 0:
             raise AnswerBroken("a line ended within an image")
 
+    def _spoil(self) -> None:
+        """Give up an event that was given out in part and has no good end. Its image is good, if it is whole."""
+        if self._mark is None:
+            return
+        self._is_spoilt = True
+        slot = self._slots - 1
+        if self._image is None and slot in self._whole and self._looks_final:
+            self._pieces.append(EventEnded("completed", slot, None))
+        else:
+            self._pieces.append(EventEnded("other", slot if self._image is None else None, None))
+
+    @property
+    def _looks_final(self) -> bool:
+        return self._name.endswith(b".completed") or b'.completed"' in self._payload
+
+    def _fail(self, exc: AnswerBroken) -> None:
+        self._spoil()
+        super()._fail(exc)
+
     def _load(self, payload: bytes | bytearray) -> dict[str, Any] | None:
-        """Parse an event's data: None for what is no JSON, which may not have an image in it."""
+        """Parse an event's data: None for what is no JSON."""
         try:
             fields = load_json(self._scrub(bytes(payload)))
-        except ValueError as exc:
-            if self._mark is not None:
-                raise AnswerBroken(f"an event with an image is no JSON: {exc}") from exc
+        except ValueError:
             return None
         return fields if isinstance(fields, dict) else {}
 
@@ -281,6 +300,8 @@ class SseCapture(Capture):
             self._mend()
         elif self._text:
             self._pass(len(self._text))
+        if self._is_spoilt:
+            raise AnswerBroken("an event with an image is no JSON")
         if not self._has_outcome:
             raise AnswerTruncated("the stream ended without a completed image or an error")
         if was_cut and not self._has_all:
@@ -292,10 +313,7 @@ class SseCapture(Capture):
         if self._is_data:
             payload += self._text[self._payload_at :]
         if payload.strip() != b"[DONE]":
-            try:
-                kind = _kind(self._load(payload) or {}, self._name)
-            except AnswerBroken as exc:
-                raise AnswerTruncated("the stream ended within an event") from exc
+            kind = _kind(self._load(payload) or {}, self._name)
             if kind not in {"completed", "error"}:
                 raise AnswerTruncated("the stream ended within an event")
         if self._is_after_cr:

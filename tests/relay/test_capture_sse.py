@@ -219,5 +219,7 @@ def test_caps_hold() -> None:
     make = functools.partial(SseCapture, max_text_bytes=4000)
     assert isinstance(is_refused(make, [b"data: " + b"x" * 5000]), AnswerTooLarge)
     assert isinstance(is_refused(make, [b": x\n"] * 1001), AnswerTooLarge)
-    assert isinstance(is_refused(make, [event("completed", b"x") * 20]), AnswerTooLarge)
+    assert isinstance(is_refused(make, [event("completed", b"x") * 40]), AnswerTooLarge)
+    assert isinstance(is_refused(SseCapture, [event("completed", b"x") * 257]), AnswerTooLarge)
+    assert is_refused(SseCapture, [event("completed", b"x") * 256]) is None
     assert is_refused(make, [event("completed", PNG * 99)]) is None
