@@ -7,7 +7,7 @@
     │   ├── NotFound                     404   (UnknownUrl)
     │   ├── MethodNotAllowed             405
     │   ├── UnsupportedMediaType         415
-    │   ├── InvalidBody                  400
+    │   ├── InvalidBody                  400   (ExpectationFailed: 417)
     │   ├── InvalidValue                 400   (MissingParameter, UnpricedModel)
     │   ├── RequestTooLarge              413
     │   ├── RangeNotSatisfiable          416
@@ -137,6 +137,12 @@ class InvalidBody(ClientError):
     """Broken JSON or multipart."""
 
     code = "invalid_body"
+
+
+class ExpectationFailed(InvalidBody):
+    """An `Expect` header that we can't meet."""
+
+    status = 417
 
 
 class InvalidValue(ClientError):

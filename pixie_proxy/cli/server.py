@@ -13,6 +13,7 @@ from pixie_proxy.app import create_app
 from pixie_proxy.config import Settings
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.web.context import CONTEXT
+from pixie_proxy.web.server import Runner
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +24,9 @@ _LAST_REQUESTS_S = 0.25
 """How long connections that were accepted just before we stopped to listen may still send their request."""
 
 
-def make_runner(app: web.Application, *, last_writes_s: float = _LAST_WRITES_S) -> web.AppRunner:
+def make_runner(app: web.Application, *, last_writes_s: float = _LAST_WRITES_S) -> Runner:
     """Make what serves the application. A handler whose client leaves is cancelled: so a lost answer is noticed."""
-    return web.AppRunner(
+    return Runner(
         app,
         handle_signals=False,
         handler_cancellation=True,

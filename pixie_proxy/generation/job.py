@@ -67,12 +67,15 @@ class Job:
             self.ended.set_result(self.manifest)
 
     def fail(self, error: ProxyError) -> None:
-        """Give the client an error: as the answer if none has begun, else inside it; never as a clean end."""
+        """Give the client an error: as the answer if none has begun, else as an event; never as a clean end.
+
+        Within an event that was given out in part there are no words left, and the reset has to do.
+        """
         if not self.begun.done():
             error.headers = {**self.headers, **error.headers}
             self.begun.set_exception(error)
             self.begun.exception()  # a client that has left will not fetch it
-        elif self.begun.result():
+        elif self.begun.result() and self.feed.is_between_events:
             self.feed.put(error_event(error))
         self.feed.abort()
         if not self.ended.done():

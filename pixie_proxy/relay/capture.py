@@ -14,6 +14,7 @@ from pixie_proxy.relay.lifting import (
     WINDOW_BYTES,
     Capture,
     Link,
+    is_link,
     lift_slot,
     load_json,
     url_member,
@@ -31,6 +32,7 @@ from pixie_proxy.relay.pieces import (
     Relay,
     Withhold,
 )
+from pixie_proxy.relay.scrubbing import Scrub
 from pixie_proxy.relay.skeleton import Skeleton
 from pixie_proxy.relay.sse import SseCapture
 
@@ -51,6 +53,7 @@ __all__ = [
     "Skeleton",
     "SseCapture",
     "Withhold",
+    "is_link",
 ]
 
 
@@ -58,20 +61,23 @@ class JsonCapture(Capture):
     """Captures one document whose images are the strings at `$.data[i].b64_json`.
 
     Nothing is given out before the first image begins, so a wrong answer can still become a proper error, and nothing
-    at all if there is none: then, and with `url_only`, the answer is to be made from `fields`.
+    at all if there is none: then, and if it is mute, the answer is to be made from `fields`.
     """
 
     def __init__(
         self,
         *,
         link: Link | None = None,
-        url_only: bool = False,
+        mute: bool = False,
+        scrub: Scrub = bytes,
         max_bytes: int = MAX_BYTES,
         max_text_bytes: int = MAX_TEXT_BYTES,
     ) -> None:
-        """Begin before the first byte; `url_only` captures images and gives out no bytes."""
-        super().__init__(link=None if url_only else link, max_bytes=max_bytes, max_text_bytes=max_text_bytes)
-        self._url_only = url_only
+        """Begin before the first byte."""
+        super().__init__(
+            link=link, mute=mute, scrub=scrub, max_bytes=max_bytes, max_text_bytes=max_text_bytes
+        )
+        self._stays_mute = mute
         self._walk = JsonWalk(flat=False, urls=self._link is not None)
         self._is_mute = True  # until the first image
         self._is_closed = False
@@ -90,6 +96,11 @@ class JsonCapture(Capture):
     def is_complete(self) -> bool:
         """Whether the document is closed and valid, with nothing but white space behind it."""
         return self._is_closed and not self._is_broken
+
+    @property
+    def between_events(self) -> bool:
+        """Whether nothing was given out."""
+        return self._is_mute
 
     def position_of(self, slot: int) -> int:
         """Give the index in `data` of an image that has begun."""
@@ -115,7 +126,7 @@ class JsonCapture(Capture):
 
     def _give_head(self, begin: int) -> None:
         self._positions.append(self._walk.item)
-        self._is_mute = self._url_only
+        self._is_mute = self._stays_mute
         self._give(begin)
 
     def _give(self, end: int) -> None:
@@ -162,6 +173,6 @@ class JsonCapture(Capture):
     def _check_image_text(self, chunk: bytes, at: int, end: int) -> None:
         """Leave it to the decoder: what is no base64 makes a bad image, not a broken answer."""
 
-    def _end(self) -> None:
+    def _end(self, *, was_cut: bool) -> None:
         if not self._is_closed:
             raise AnswerTruncated("the answer ended before its last bracket")

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO, Protocol
@@ -86,6 +86,14 @@ class Feed:
             self._ready.append(data)
             self._ready_bytes += len(data)
         self._wake()
+
+    async def pull(self, steps: Iterator[bytes]) -> bool:
+        """Put the next of an answer's steps, which may block; false behind the last one."""
+        data = await self._hop(next, steps, b"")
+        self.put(data)
+        if self.wants_spill:
+            await self.spill()
+        return bool(data)
 
     def close(self) -> None:
         """End the answer well."""

@@ -22,6 +22,7 @@ from pixie_proxy.relay.pieces import (
     Relay,
     Withhold,
 )
+from pixie_proxy.relay.scrubbing import Scrub
 from pixie_proxy.relay.skeleton import Skeleton
 
 Link = Callable[[int, str], str]
@@ -31,7 +32,8 @@ MAX_BYTES: Final = 1 << 30
 MAX_TEXT_BYTES: Final = 4 << 20
 WINDOW_BYTES: Final = 8192
 """How much of a chunk is taken as text at once: what turns out to be base64 was copied in vain."""
-_IMAGE_OVERHEAD: Final = 128  # what an image costs against the text cap: a million tiny ones meet it too
+MAX_SLOTS: Final = 256
+"""How many images an answer may hold, partial ones too: far more than can be asked for."""
 
 
 class Capture(ABC):
@@ -42,10 +44,22 @@ class Capture(ABC):
     """
 
     def __init__(
-        self, *, link: Link | None = None, max_bytes: int = MAX_BYTES, max_text_bytes: int = MAX_TEXT_BYTES
+        self,
+        *,
+        link: Link | None = None,
+        mute: bool = False,
+        scrub: Scrub = bytes,
+        max_bytes: int = MAX_BYTES,
+        max_text_bytes: int = MAX_TEXT_BYTES,
     ) -> None:
-        """Begin before the first byte; with `link`, each final image gets a `url` member right behind its base64."""
-        self._link = link
+        """Begin before the first byte; with `link`, each final image gets a `url` member right behind its base64.
+
+        `mute` captures images and gives out no bytes. `scrub` goes over all text that is given out or told; it gets
+        strings whole, wherever the chunks were cut.
+        """
+        self._link = None if mute else link
+        self._is_mute = mute
+        self._scrub = scrub
         self._max_bytes = max_bytes
         self._max_text_bytes = max_text_bytes
         self._size = 0
@@ -59,7 +73,6 @@ class Capture(ABC):
         self._mime = ""
         self._slots = 0
         self._whole: list[int] = []
-        self._is_mute = False  # images only, no bytes
         self._is_over = False
         self._is_broken = False
 
@@ -67,6 +80,16 @@ class Capture(ABC):
     @abstractmethod
     def is_complete(self) -> bool:
         """Whether the answer is whole so far: nothing more has to come."""
+
+    @property
+    @abstractmethod
+    def between_events(self) -> bool:
+        """Whether nothing is given out in part: a comment may be put in, or an event of our own."""
+
+    @property
+    def slots(self) -> int:
+        """How many images have begun."""
+        return self._slots
 
     @property
     def skeleton(self) -> Skeleton:
@@ -90,14 +113,17 @@ class Capture(ABC):
             raise
         return self._take()
 
-    def finish(self) -> list[Piece]:
-        """Judge the answer at the clean end of the upstream's bytes: AnswerTruncated if something is missing."""
+    def finish(self, *, was_cut: bool = False) -> list[Piece]:
+        """Judge the answer at the end of the upstream's bytes: AnswerTruncated if something is missing.
+
+        `was_cut`: they ended where the framing did not, so only what the answer itself tells counts.
+        """
         if self._is_over:
             raise AnswerBroken("nothing can follow the end")
         try:
             if self._image is not None:
                 raise AnswerTruncated("the answer ended within an image")
-            self._end()
+            self._end(was_cut=was_cut)
         except AnswerBroken as exc:
             self._fail(exc)
             raise
@@ -121,7 +147,7 @@ class Capture(ABC):
         """Give out at the end of a chunk what need not wait for the next one."""
 
     @abstractmethod
-    def _end(self) -> None:
+    def _end(self, *, was_cut: bool) -> None:
         """Judge the end of the answer."""
 
     @abstractmethod
@@ -134,13 +160,14 @@ class Capture(ABC):
         behind = len(self._text) - begin
         # What came before this chunk and was no prefix after all: a `d` that could have begun `data:`.
         early = bytes(self._text[begin : begin + max(0, behind - window)])
+        if self._slots == MAX_SLOTS:
+            raise AnswerTooLarge(f"more than {MAX_SLOTS} images")
         self._give_head(begin)
         self._text.clear()
         self._check_room()
         self._image = Base64Stream()
         self._head = b""
         self._slots += 1
-        self._text_size += _IMAGE_OVERHEAD
         if early:
             self._read_image(early, 0)
         return at + max(0, window - behind)
@@ -223,7 +250,7 @@ class Capture(ABC):
         self._text_size += end
         for start, stop in reversed(cuts):
             text = text[:start] + text[stop:]
-        return text
+        return self._scrub(text)
 
     def _check_room(self) -> None:
         if self._text_size + len(self._text) > self._max_text_bytes:
@@ -239,6 +266,11 @@ def lift_slot(item: dict[str, Any]) -> int | None:
     """Take `b64_json` out of an object of `Skeleton.document`, where it holds its slot's number behind any prefix."""
     value = item.pop("b64_json", None)
     return int(value.rpartition(",")[2]) if isinstance(value, str) and value else None
+
+
+def is_link(fields: dict[str, Any]) -> bool:
+    """Tell whether an item or event has a link instead of its image."""
+    return isinstance(fields.get("url"), str)
 
 
 def load_json(text: bytes) -> Any:

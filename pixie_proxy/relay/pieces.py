@@ -46,11 +46,14 @@ class ImageEnded(NamedTuple):
 
 
 class EventEnded(NamedTuple):
-    """An SSE event is whole, and its bytes were given out; `fields` is its JSON without the image."""
+    """An SSE event is whole, and its bytes were given out; `fields` is its JSON without the image.
+
+    Without `fields` it is spoilt: given out in part, and with no end that could follow.
+    """
 
     kind: EventKind
     slot: int | None
-    fields: dict[str, Any]
+    fields: dict[str, Any] | None
 
 
 Piece = Relay | Withhold | ImageStarted | ImageBytes | ImageEnded | EventEnded

@@ -21,8 +21,10 @@ from pixie_proxy.relay.capture import (
     Relay,
     SseCapture,
     Withhold,
+    is_link,
 )
 from pixie_proxy.relay.feed import READY_BYTES, Feed
+from pixie_proxy.relay.skeleton import Skeleton
 from pixie_proxy.spool.call import SpooledCall, StoredName
 from pixie_proxy.upstream import UpstreamCut
 
@@ -30,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Pump:
-    """One answer on its way. `names` are the images that came whole, by slot; `events` what each `completed` said."""
+    """One answer on its way. `names` are the images that came whole, by slot; `events` are those with a final one."""
 
     def __init__(
         self,
@@ -51,28 +53,30 @@ class Pump:
         self._begin_answer = begin_answer
         self._withheld: list[bytes] = []
         self._has_new_images = False
+        self._bad_slots: set[int] = set()
+        self._is_spoilt = False  # something was given out that can have no good end
         self.names: dict[int, StoredName] = {}
-        self.events: list[dict[str, Any]] = []
+        self.events: list[EventEnded] = []
         self.error_event: dict[str, Any] | None = None
-        self.bad_images = 0
         self.spool_error: OSError | None = None
 
     async def run(self, chunks: AsyncIterator[bytes]) -> None:
         """Move the answer to its end. Raises AnswerBroken or UpstreamCut when it has none; whole images are named."""
-        self._feed.is_between_events = isinstance(self._capture, SseCapture)
+        self._feed.is_between_events = True
         try:
             async for chunk in chunks:
                 self._feed.is_between_events = (
                     False  # an event's head goes out long before its end is durable
                 )
                 await self._take(self._capture.feed(chunk))
-                self._after_chunk()
+                self._feed.is_between_events = self._is_between_events
+                self._begin_when_ready()
                 await self._relieve()
             await self._take(self._capture.finish())
         except UpstreamCut:
             # A cut behind the last byte that matters is none: finish() tells.
             try:
-                pieces = self._capture.finish()
+                pieces = self._capture.finish(was_cut=True)
             except AnswerBroken as broken:
                 await self._take(broken.pieces)
                 raise
@@ -80,26 +84,42 @@ class Pump:
         except AnswerBroken as broken:
             await self._take(broken.pieces)
             raise
-        if self.bad_images:
+        finally:
+            self._feed.is_between_events = self._is_between_events
+        if self._is_spoilt:
             message = "an image is not base64"
             raise AnswerBroken(message)
 
-    def _after_chunk(self) -> None:
-        if isinstance(self._capture, SseCapture):
-            self._feed.is_between_events = self._capture.between_events
-        elif self._feed.put_bytes >= READY_BYTES:
+    async def play(self, skeleton: Skeleton) -> None:
+        """Give the client an answer that was made anew, once its images are sealed."""
+        self._feed.is_between_events = False
+        steps = skeleton.render(self._spooled.read)
+        while await self._feed.pull(steps):
+            self._begin_when_ready()
+
+    @property
+    def _is_between_events(self) -> bool:
+        return self._capture.between_events and not self._is_spoilt
+
+    def _begin_when_ready(self) -> None:
+        if self._feed.put_bytes >= READY_BYTES:
             self._begin_answer()
 
     def release(self) -> None:
         """Let go what was held back: the call is durable."""
         for data in self._withheld:
-            self._feed.put(data)
+            self._give(data)
         self._withheld.clear()
+
+    def _give(self, data: bytes) -> None:
+        # Behind an event that is spoilt nothing can follow: it would end as if it were whole. The rest is kept.
+        if not (self._is_spoilt and isinstance(self._capture, SseCapture)):
+            self._feed.put(data)
 
     async def _take(self, pieces: Iterable[Piece]) -> None:
         for piece in pieces:
             if isinstance(piece, Relay):
-                self._feed.put(piece.data)
+                self._give(piece.data)
             elif isinstance(piece, ImageBytes):
                 if self.spool_error is None:
                     self._spooled.add(piece.slot, piece.data)
@@ -114,7 +134,8 @@ class Pump:
 
     async def _image_ended(self, piece: ImageEnded) -> None:
         if not piece.ok:
-            self.bad_images += 1
+            self._bad_slots.add(piece.slot)
+            self._is_spoilt = self._is_spoilt or isinstance(self._capture, JsonCapture)
             await self._spooled.drop(piece.slot)
             return
         self._spooled.end(piece.slot)
@@ -122,14 +143,18 @@ class Pump:
             self.name(piece.slot, self._capture.position_of(piece.slot))
 
     async def _event_ended(self, event: EventEnded) -> None:
-        if event.kind == "completed" and event.slot is not None:
-            self.name(event.slot, len(self.events))
-            self.events.append(event.fields)
+        is_bad = event.slot in self._bad_slots
+        fields = event.fields or {}
+        self._is_spoilt = self._is_spoilt or event.fields is None or (event.kind == "completed" and is_bad)
+        if event.kind == "completed" and not is_bad and (event.slot is not None or is_link(fields)):
+            if event.slot is not None:
+                self.name(event.slot, len(self.events))
+            self.events.append(event)
             await self._seal()
-        elif event.slot is not None:
+        elif event.slot is not None and not is_bad:
             await self._spooled.set_aside(event.slot)
         if event.kind == "error":
-            self.error_event = event.fields
+            self.error_event = fields
         self.release()
 
     @property

@@ -29,6 +29,7 @@ _QUOTA = frozenset(
         "billing_hard_limit_reached",
     }
 )
+_BLAMES_REQUEST = frozenset({"invalid_request_error", "image_generation_user_error"})
 _MAX_RETRY_AFTER_S = 60
 
 
@@ -40,6 +41,13 @@ class Refusal:
     is_definite: bool
     may_send_again: bool
     retry_after_s: float | None = None
+
+    @property
+    def summary(self) -> str:
+        """What the ledger remembers of it, in one line."""
+        status, body = self.error.answer()
+        said = body["error"]
+        return f"{status} {said['code'] or said['type']}: {said['message']}"[:2000]
 
 
 def judge(status: int, headers: Mapping[str, str], body: bytes, secret: str, request_id: str) -> Refusal:
@@ -76,6 +84,30 @@ def judge(status: int, headers: Mapping[str, str], body: bytes, secret: str, req
     )
 
 
+def judge_error(error: Any) -> Refusal:
+    """Judge an error that came under a status of success: the upstream's word that it made nothing.
+
+    It gets the status that it should have had: 400 if it blames the request, else 500. Its text is scrubbed already.
+    """
+    told = error if isinstance(error, dict) else {"message": error}
+    message = told.get("message")
+    if not isinstance(message, str) or not message:
+        message = "The upstream reported an error and did not say which."
+    said = {"type": None, "param": None, "code": None, **told, "message": message}
+    blames_request = said["type"] in _BLAMES_REQUEST or said["code"] == "moderation_blocked"
+    return Refusal(
+        error=UpstreamRefused(400 if blames_request else 500, {"error": said}),
+        is_definite=True,
+        may_send_again=False,
+    )
+
+
+def is_envelope(fields: Any) -> bool:
+    """Tell whether a document is OpenAI's error envelope."""
+    error = fields.get("error") if isinstance(fields, dict) else None
+    return isinstance(error, dict) and isinstance(error.get("message"), str)
+
+
 def outcome_unknown(request_id: str) -> UpstreamOutcomeUnknown:
     """Say that a call may have been charged and brought nothing whole."""
     message = (
@@ -88,10 +120,9 @@ def outcome_unknown(request_id: str) -> UpstreamOutcomeUnknown:
 def _envelope(body: bytes, secret: str) -> dict[str, Any] | None:
     """Read OpenAI's error envelope, with all four keys filled in and the operator's key cut out."""
     said = _parsed(body, secret)
-    error = said.get("error") if isinstance(said, dict) else None
-    if not isinstance(error, dict) or not isinstance(error.get("message"), str):
+    if not is_envelope(said):
         return None
-    return {**said, "error": {"message": None, "type": None, "param": None, "code": None, **error}}
+    return {**said, "error": {"message": None, "type": None, "param": None, "code": None, **said["error"]}}
 
 
 def _parsed(body: bytes, secret: str) -> Any:

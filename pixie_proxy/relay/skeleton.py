@@ -7,7 +7,7 @@ flags, all little-endian, and the text.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 from pybase64 import b64encode
@@ -109,6 +109,18 @@ class Skeleton:
                 yield text[at : at + 192 * 1024]
             if slot != _NO_IMAGE:
                 yield Slot(slot, bool(flags & _PARTIAL), bool(flags & _ESCAPED))
+
+    def render(self, read_image: Callable[[int], Iterable[bytes]]) -> Iterator[bytes]:
+        """Give the client's bytes with the images in them; `read_image` reads that of a slot, and may block."""
+        for step in self.steps():
+            if isinstance(step, bytes):
+                yield step
+                continue
+            encoder = Base64(step)
+            for piece in read_image(step.number):
+                yield from encoder.feed(piece)
+            if rest := encoder.finish():
+                yield rest
 
     def slots(self, *, partials: bool = True) -> list[Slot]:
         """Name the images in it, in their order."""

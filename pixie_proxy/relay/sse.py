@@ -16,11 +16,13 @@ from pixie_proxy.relay.lifting import (
     WINDOW_BYTES,
     Capture,
     Link,
+    is_link,
     lift_slot,
     load_json,
     url_member,
 )
 from pixie_proxy.relay.pieces import AnswerBroken, AnswerTruncated, EventEnded, EventKind
+from pixie_proxy.relay.scrubbing import Scrub
 
 _BOM: Final = b"\xef\xbb\xbf"
 _DATA: Final = b"data:"
@@ -35,13 +37,25 @@ class SseCapture(Capture):
     """
 
     def __init__(
-        self, *, link: Link | None = None, max_bytes: int = MAX_BYTES, max_text_bytes: int = MAX_TEXT_BYTES
+        self,
+        *,
+        link: Link | None = None,
+        mute: bool = False,
+        scrub: Scrub = bytes,
+        expected: int = 1,
+        max_bytes: int = MAX_BYTES,
+        max_text_bytes: int = MAX_TEXT_BYTES,
     ) -> None:
-        """Begin before the first byte; `link` is asked for `completed` events only."""
-        super().__init__(link=link, max_bytes=max_bytes, max_text_bytes=max_text_bytes)
+        """Begin before the first byte; `link` is asked for `completed` events only, of which `expected` are due."""
+        super().__init__(
+            link=link, mute=mute, scrub=scrub, max_bytes=max_bytes, max_text_bytes=max_text_bytes
+        )
         self.completed = 0
-        """How many `completed` events with an image have ended."""
-        self._has_outcome = False  # a completed or error event has ended
+        """How many `completed` events with an image, or a link to one, have ended."""
+        self._expected = expected
+        self._has_error = False  # an error event has ended
+        self._is_done = False  # [DONE] came
+        self._is_spoilt = False  # an event was given out in part and has no good end
         self._may_have_bom = True
         self._line_end = b"\n"  # as the upstream writes it
         self._is_after_cr = False  # a LF that comes next belongs to the last line
@@ -49,13 +63,21 @@ class SseCapture(Capture):
 
     @property
     def between_events(self) -> bool:
-        """Whether a comment may be put in now: no event is given out in part."""
-        return self._mark is None
+        """Whether no event is given out in part."""
+        return self._is_mute or self._mark is None
 
     @property
     def is_complete(self) -> bool:
-        """Whether a completed or error event came, and none is open behind it."""
-        return self._has_outcome and self._is_idle and not self._is_broken
+        """Whether all expected images came, or an error or `[DONE]`, and no event is open behind it."""
+        return self._has_all and self._is_idle and not (self._is_broken or self._is_spoilt)
+
+    @property
+    def _has_outcome(self) -> bool:
+        return self._has_error or self.completed > 0
+
+    @property
+    def _has_all(self) -> bool:
+        return self._has_outcome and (self._has_error or self._is_done or self.completed >= self._expected)
 
     @property
     def _is_idle(self) -> bool:
@@ -179,14 +201,25 @@ class SseCapture(Capture):
         if not self._has_lines:
             self._pass(end)
             return
+        is_done = self._payload.strip() == b"[DONE]"
+        self._is_done = self._is_done or is_done
         fields = self._load(bytes(self._payload))
+        if fields is None and not is_done:
+            # The standard drops an event without data, and SDKs die of it, as of one that is no JSON.
+            self._cut_text(end, [])
+            self._spoil()
+            self._begin_event()
+            return
+        fields = fields or {}
         kind = _kind(fields, self._name)
         slot = lift_slot(fields)
-        self._has_outcome = self._has_outcome or kind in {"completed", "error"}
         if self._mark is None:
             self._pass(end)
         else:
             self._give_tail(end, kind, slot, fields, self._mark)
+        self._has_error = self._has_error or kind == "error"
+        if kind == "completed" and (slot is not None or is_link(fields)):
+            self.completed += 1
         self._end_relay()
         self._pieces.append(EventEnded(kind, slot, fields))
         self._begin_event()
@@ -196,14 +229,12 @@ class SseCapture(Capture):
     ) -> None:
         """Give out an event's bytes from the closing quote of its image on."""
         cuts = []
-        if kind == "completed" and slot is not None:
-            if self._link is not None and slot in self._whole:
-                member = url_member(self._link(self.completed, self._mime))
-                cuts = [(start + len(member), stop + len(member)) for start, stop in self._walk.cuts]
-                self._text[1:1] = member
-                end += len(member)
-                fields.pop("url", None)
-            self.completed += 1
+        if kind == "completed" and self._link is not None and slot in self._whole:
+            member = url_member(self._link(self.completed, self._mime))
+            cuts = [(start + len(member), stop + len(member)) for start, stop in self._walk.cuts]
+            self._text[1:1] = member
+            end += len(member)
+            fields.pop("url", None)
         text = self._cut_text(end, cuts)
         self._skeleton.add_text(text)
         if kind == "partial":  # there is nothing to keep, so nothing to wait for
@@ -218,7 +249,7 @@ class SseCapture(Capture):
         if self._mark is None:
             self._mark = self._skeleton.begin_event()
         cuts = self._walk.cuts
-        if cuts and _kind(self._load(self._payload + b'"}'), self._name) == "partial":
+        if cuts and _kind(self._load(self._payload + b'"}') or {}, self._name) == "partial":
             cuts = []
         self._payload += b"%d" % self._slots
         text = self._cut_text(begin, cuts)
@@ -235,26 +266,47 @@ class SseCapture(Capture):
         if chunk.find(b"\n", at, end) >= 0 or chunk.find(b"\r", at, end) >= 0:
             raise AnswerBroken("a line ended within an image")
 
-    def _load(self, payload: bytes | bytearray) -> dict[str, Any]:
-        """Parse an event's data; what is no JSON object may pass, but not with an image in it."""
+    def _spoil(self) -> None:
+        """Give up an event that was given out in part and has no good end. Its image is good, if it is whole."""
+        if self._mark is None:
+            return
+        self._is_spoilt = True
+        slot = self._slots - 1
+        if self._image is None and slot in self._whole and self._looks_final:
+            self._pieces.append(EventEnded("completed", slot, None))
+        else:
+            self._pieces.append(EventEnded("other", slot if self._image is None else None, None))
+
+    @property
+    def _looks_final(self) -> bool:
+        return self._name.endswith(b".completed") or b'.completed"' in self._payload
+
+    def _fail(self, exc: AnswerBroken) -> None:
+        self._spoil()
+        super()._fail(exc)
+
+    def _load(self, payload: bytes | bytearray) -> dict[str, Any] | None:
+        """Parse an event's data: None for what is no JSON."""
         try:
-            fields = load_json(bytes(payload))
-        except ValueError as exc:
-            if self._mark is not None:
-                raise AnswerBroken(f"an event with an image is no JSON: {exc}") from exc
-            return {}
+            fields = load_json(self._scrub(bytes(payload)))
+        except ValueError:
+            return None
         return fields if isinstance(fields, dict) else {}
 
     def _pause(self) -> None:
         """Keep an event together: its bytes go out at its blank line."""
 
-    def _end(self) -> None:
+    def _end(self, *, was_cut: bool) -> None:
         if not self._is_idle:
             self._mend()
         elif self._text:
             self._pass(len(self._text))
+        if self._is_spoilt:
+            raise AnswerBroken("an event with an image is no JSON")
         if not self._has_outcome:
             raise AnswerTruncated("the stream ended without a completed image or an error")
+        if was_cut and not self._has_all:
+            raise AnswerTruncated(f"the stream broke off behind {self.completed} of {self._expected} images")
 
     def _mend(self) -> None:
         """End an event that is whole but for its line ends: clients drop an event without its blank line silently."""
@@ -262,10 +314,7 @@ class SseCapture(Capture):
         if self._is_data:
             payload += self._text[self._payload_at :]
         if payload.strip() != b"[DONE]":
-            try:
-                kind = _kind(self._load(payload), self._name)
-            except AnswerBroken as exc:
-                raise AnswerTruncated("the stream ended within an event") from exc
+            kind = _kind(self._load(payload) or {}, self._name)
             if kind not in {"completed", "error"}:
                 raise AnswerTruncated("the stream ended within an event")
         if self._is_after_cr:

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ FLUSH_BYTES = 512 * 1024
 """How much of an answer may wait in memory: small images are written once, at the seal."""
 
 HEADER = "call.json"
+_PIECE_BYTES = 144 * 1024
 _HEAD_BYTES = 1024 * 1024
 """How far into a JPEG its size may stand: behind EXIF, colour profile and provenance."""
 
@@ -102,6 +103,12 @@ class SpooledCall:
     def mime(self, slot: int) -> str:
         """Give the type of an image, as its bytes told it."""
         return self._parts[slot].mime if slot in self._parts else self._kept[slot].mime
+
+    def read(self, slot: int) -> Iterator[bytes]:
+        """Read a sealed image again; it blocks. Raises OSError, and KeyError if it was never sealed."""
+        with open(f"{self.folder}/{self._kept[slot].file}", "rb", buffering=0) as file:
+            while piece := file.read(_PIECE_BYTES):
+                yield piece
 
     async def drop(self, slot: int) -> None:
         """Forget an image that turned out to be none (broken base64)."""

@@ -35,10 +35,14 @@ class FilePart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamRequest:
-    """A call to send: JSON, or a form. `path` is below the base URL; `request_id` is ours, for the upstream's log."""
+    """A call to send: JSON, or a form. `path` is below the base URL; `request_id` is ours, for the upstream's log.
+
+    `images` is how many are asked for: the more, the longer the answer may take.
+    """
 
     path: str
     request_id: str
+    images: int = 1
     json: bytes | None = None
     form: tuple[TextPart | FilePart, ...] = ()
 
@@ -50,7 +54,10 @@ class UpstreamResponse(Protocol):
     headers: Mapping[str, str]
 
     def chunks(self) -> AsyncIterator[bytes]:
-        """Yield the body as it comes. Raises UpstreamCut when it ends too early or falls silent."""
+        """Yield the body as it comes. Raises UpstreamCut when it ends too early, falls silent or never ends.
+
+        Also behind the last byte of a body without framing: such an end and a cut are the same.
+        """
 
 
 class UpstreamCut(Exception):

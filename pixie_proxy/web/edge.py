@@ -67,15 +67,20 @@ def begin_stream(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Set what every answer carries."""
+    """Set what every answer carries, and while draining that it is the last of its connection."""
+    stamp(response, request[REQUEST_ID])
+    if request.app[CONTEXT].generation.is_draining:
+        response.force_close()
+        response.headers["Connection"] = "close"
+
+
+def stamp(response: web.StreamResponse, request_id: str) -> None:
+    """Set what does not depend on the request."""
     headers = response.headers
-    headers.setdefault("x-request-id", request[REQUEST_ID])  # an answer given again has its own
+    headers.setdefault("x-request-id", request_id)  # an answer given again has its own
     headers["Server"] = "pixie_proxy"
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Cache-Control", "no-store")
-    if request.app[CONTEXT].generation.is_draining:
-        response.force_close()
-        headers["Connection"] = "close"
 
 
 def _tell(request: web.Request, error: ProxyError) -> web.Response:

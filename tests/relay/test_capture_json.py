@@ -29,7 +29,7 @@ WITH_URLS = (
 MODES = [
     JsonCapture,
     functools.partial(JsonCapture, link=link),
-    functools.partial(JsonCapture, url_only=True),
+    functools.partial(JsonCapture, mute=True),
 ]
 
 

@@ -65,7 +65,7 @@ def test_odd_base64_is_not_exact(text: str) -> None:
 
 def test_an_answer_that_gave_no_bytes_has_an_empty_skeleton() -> None:
     """The pump makes the answer, and its skeleton from the text."""
-    for make in (JsonCapture, functools.partial(JsonCapture, url_only=True)):
+    for make in (JsonCapture, functools.partial(JsonCapture, mute=True)):
         capture = make()
         assert sent_by(capture, b'{"data":[{"url":"x"}]}' if make is JsonCapture else json_answer(PNG)) == b""
         assert list(rendered(capture.skeleton, lambda _: [])) == []

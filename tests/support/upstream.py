@@ -117,6 +117,12 @@ class Exchange:
             self.writer.close()
         raise Closed
 
+    async def play(self, *script: Script) -> None:
+        """Go on with a script that was made for this request."""
+        self.steps = _steps(script)
+        for step in self.steps:
+            await step.run(self)
+
 
 class Step(Protocol):
     """One move of a script."""
@@ -260,7 +266,7 @@ class ScriptedUpstream:
         self.connections = 0
         self._host = host
         self._scripts: deque[tuple[list[Step], bool]] = deque()
-        self._default: list[Step] = image_json()
+        self._default: tuple[list[Step], bool] = image_json(), False
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._arrived = asyncio.Condition()
@@ -275,9 +281,9 @@ class ScriptedUpstream:
         """Queue the answer of one request; `before_body` gives it before (and without) reading the body."""
         self._scripts.append((_steps(steps), before_body))
 
-    def default(self, *steps: Script) -> None:
+    def default(self, *steps: Script, before_body: bool = False) -> None:
         """Set the answer of every request that no queued script is for."""
-        self._default = _steps(steps)
+        self._default = _steps(steps), before_body
 
     async def wait_for_requests(self, count: int, timeout_s: float = 10) -> None:
         """Return once so many requests have arrived whole."""
@@ -327,7 +333,7 @@ class ScriptedUpstream:
         pairs = [line.split(":", 1) for line in lines[1:] if line]
         request = Received(method, path, [(name, value.strip()) for name, value in pairs])
         self.requests.append(request)
-        steps, before_body = self._scripts.popleft() if self._scripts else (self._default, False)
+        steps, before_body = self._scripts.popleft() if self._scripts else self._default
         exchange = Exchange(request, reader, writer, self, steps)
         if not before_body:
             await _read_body(reader, request)

@@ -308,7 +308,7 @@ async def test_an_image_that_vanishes_under_the_reader_breaks_the_answer(
     kept_files = context_of(proxy).library._kept
     opened = kept_files.open
 
-    async def open_and_cut(ref: str, size_bytes: int) -> Any:
+    async def open_and_cut(ref: str, size_bytes: int, damage: str | None = None) -> Any:
         file = await opened(ref, size_bytes)
         path.write_bytes(path.read_bytes()[:1_500_000])
         return file

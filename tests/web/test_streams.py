@@ -158,18 +158,6 @@ async def test_an_error_inside_a_stream_arrives_with_its_code(
     assert (row.state, row.cost_micros == 0) == (("done", False) if images else ("failed", True))
 
 
-async def test_a_stream_that_was_not_asked_for_passes(
-    proxy: RunningProxy, upstream: ScriptedUpstream
-) -> None:
-    """The answer's own type counts: JSON for a stream, and a stream for a plain call."""
-    upstream.script(image_json())
-    upstream.script(image_sse())
-    for asked, kind in ((STREAM, "application/json"), (CAT, "text/event-stream")):
-        status, headers, _ = await proxy.request("POST", GENERATIONS, json=asked)
-        assert (status, headers["Content-Type"].partition(";")[0]) == (200, kind)
-    assert await kept(proxy) == [png(), png()]
-
-
 @pytest.mark.parametrize("line_end", [b"\n", b"\r\n", b"\r"])
 async def test_comments_and_done_pass(
     proxy: RunningProxy, upstream: ScriptedUpstream, line_end: bytes
