@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -12,6 +13,8 @@ import pytest
 
 from tests.support.proxy import RunningProxy, run_proxy
 from tests.support.upstream import ScriptedUpstream
+
+log = logging.getLogger(__name__)
 
 ProxyFactory = Callable[..., AbstractAsyncContextManager[RunningProxy]]
 
@@ -28,6 +31,16 @@ async def proxy(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[Run
     """Serve a proxy in this process, in front of the scripted upstream, with its data in `tmp_path`."""
     async with run_proxy(tmp_path / "data", upstream.base_url) as running:
         yield running
+
+
+@pytest.fixture
+def record_figure(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Give the function that writes down what a test measured: `record_figure(statement, **figures)`."""
+
+    def record(statement: str, **figures: float | str) -> None:
+        log.info("%s %s %s", statement, request.node.nodeid, figures)
+
+    return record
 
 
 def require(program: str) -> str:
