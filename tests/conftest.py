@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 from collections.abc import AsyncIterator, Callable
@@ -14,6 +15,8 @@ from benchmarks import promises
 from tests.support.figures import FigureBook, RecordFigure, record
 from tests.support.proxy import RunningProxy, run_proxy
 from tests.support.upstream import ScriptedUpstream
+
+log = logging.getLogger(__name__)
 
 ProxyFactory = Callable[..., AbstractAsyncContextManager[RunningProxy]]
 

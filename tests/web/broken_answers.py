@@ -86,8 +86,8 @@ def ask_of(request: Received) -> Ask:
 class Fault:
     """One thing that goes wrong, and what comes of it.
 
-    `kept`: how many pictures each call leaves behind; `code`: the error's; `gives`: the pictures that come;
-    `sends`: how often each call is sent.
+    `kept`: how many pictures each call leaves behind; `code`: the error's; `gives`: the pictures that come; `sends`:
+    how often each call is sent; `is_slow`: only a bound in time ends it.
     """
 
     script: Callable[[Ask], Script]
@@ -97,6 +97,7 @@ class Fault:
     gives: tuple[bytes, ...] = tuple(PICTURES)
     before_body: bool = False
     sends: int = 1
+    is_slow: bool = False
 
 
 def good(data: bytes, ask: Ask, *, framing: Any = "chunked", status: int = 200, **headers: str) -> list[Any]:
@@ -181,6 +182,11 @@ def flood(ask: Ask, count: int) -> bytes:
     return (b": still there\n\n" if ask.is_stream else b"              \n\n") * count
 
 
+def tiny_pictures(ask: Ask) -> bytes:
+    partial = {"type": f"image_{ask.kind}.partial_image", "b64_json": "QUJD"}
+    return (sse_event(partial) if ask.is_stream else b',{"b64_json":"QUJD"}') * 300
+
+
 def error_told(ask: Ask) -> bytes:
     error = {
         "type": "image_generation_user_error",
@@ -205,11 +211,11 @@ FAULTS: dict[str, Fault] = {
     "reset at once": Fault(lambda ask: cut("rst"), before_body=True),
     "closed without an answer": Fault(lambda ask: cut()),
     "reset without an answer": Fault(lambda ask: cut("rst")),
-    "silent without reading": Fault(lambda ask: stall(is_reading=False), before_body=True),
-    "silent before the head": Fault(lambda ask: stall()),
-    "silent within the head": Fault(lambda ask: [raw(b"HTTP/1.1 200 OK\r\nContent-"), stall()]),
+    "silent without reading": Fault(lambda ask: stall(is_reading=False), before_body=True, is_slow=True),
+    "silent before the head": Fault(lambda ask: stall(), is_slow=True),
+    "silent within the head": Fault(lambda ask: [raw(b"HTTP/1.1 200 OK\r\nContent-"), stall()], is_slow=True),
     "cut within the head": Fault(lambda ask: [raw(b"HTTP/1.1 200 OK\r\nContent-"), cut()]),
-    "a head that drips": Fault(lambda ask: [raw(b"HTTP/1.1 200 OK\r\nX: "), raw_forever(b"x", 0.05)]),
+    "a head that drips": Fault(lambda ask: [raw(b"HTTP/1.1 200 OK\r\nX: "), raw_forever(b"x", 0.05)], is_slow=True),
     "a head without end": Fault(lambda ask: [raw(b"HTTP/1.1 200 OK\r\n"), raw_forever(b"X: y\r\n" * 999)]),
     "a header of 200 kB": Fault(lambda ask: good(ask.whole, ask, x_big="x" * 200_000)),
     "no HTTP": Fault(lambda ask: [raw(b"SSH-2.0-OpenSSH\r\n\r\n"), cut()]),
@@ -217,7 +223,7 @@ FAULTS: dict[str, Fault] = {
     "another protocol": Fault(lambda ask: [raw(UPGRADE), cut()]),
     "two lengths": Fault(lambda ask: good(ask.whole, ask, framing="length", content_length="7")),
     "a length and chunks": Fault(lambda ask: good(ask.whole, ask, content_length="7")),
-    "1xx without end": Fault(lambda ask: raw_forever(b"HTTP/1.1 102 Processing\r\n\r\n" * 20, 0.01)),
+    "1xx without end": Fault(lambda ask: raw_forever(b"HTTP/1.1 102 Processing\r\n\r\n" * 20, 0.01), is_slow=True),
     "1xx for a while": Fault(
         lambda ask: [raw(b"HTTP/1.1 100 Continue\r\n\r\n" * 500), *good(ask.whole, ask)], "images", 2
     ),
@@ -249,27 +255,26 @@ FAULTS: dict[str, Fault] = {
     ),
     "no framing": Fault(lambda ask: good(ask.whole, ask, framing="eof"), "images", 2),
     "empty lines behind the end": Fault(
-        lambda ask: [*good(ask.whole, ask, framing="length"), raw(b"\r\n\r\n"), cut()], "images", 2
+        lambda ask: [*good(ask.whole, ask, framing="length"), raw(b"\r\n\r\n")], "images", 2
     ),
     "another answer behind the end": Fault(
-        lambda ask: [*good(ask.whole, ask, framing="length"), raw(b"HTTP/1.1 200 OK\r\n\r\n"), cut()], "any"
+        lambda ask: [*good(ask.whole, ask, framing="length"), raw(b"HTTP/1.1 200 OK\r\n\r\n")], "any"
     ),
     # Silence and drips within the body.
-    "silent behind the head": Fault(lambda ask: [*good(b"", ask), stall()]),
-    "silent in a picture": Fault(lambda ask: [*good(ask.upto(0.8), ask), stall()], kept=1),
-    "silent between pictures": Fault(lambda ask: [*good(ask.parts[0], ask), stall()], kept=1),
-    "a picture that drips": Fault(lambda ask: [*good(ask.upto(0.8), ask), forever(b"A", 0.05)], kept=1),
-    "comments that drip": Fault(lambda ask: [*good(ask.parts[0], ask), forever(flood(ask, 1), 0.05)], kept=1),
+    "silent behind the head": Fault(lambda ask: [*good(b"", ask), stall()], is_slow=True),
+    "silent in a picture": Fault(lambda ask: [*good(ask.upto(0.8), ask), stall()], kept=1, is_slow=True),
+    "silent between pictures": Fault(lambda ask: [*good(ask.parts[0], ask), stall()], kept=1, is_slow=True),
+    "a picture that drips": Fault(lambda ask: [*good(ask.upto(0.8), ask), forever(b"A", 0.05)], kept=1, is_slow=True),
+    "comments that drip": Fault(
+        lambda ask: [*good(ask.parts[0], ask), forever(flood(ask, 1), 0.05)], kept=1, is_slow=True
+    ),
     # Floods.
     "a line of 5 MB": Fault(lambda ask: good(b'{"x":"' + LONG if not ask.is_stream else b"data: " + LONG, ask)),
     "a line of 5 MB behind a picture": Fault(lambda ask: good(ask.parts[0] + b'"' + LONG, ask), kept=1),
     "a line without end": Fault(lambda ask: [*good(ask.parts[0], ask), forever(LONG[:100_000])], kept=1),
     "comments without end": Fault(lambda ask: [*good(b"", ask), forever(flood(ask, 5000))]),
     "comments for a while": Fault(lambda ask: good(flood(ask, 5000) + ask.whole, ask), "images", 2),
-    "pictures without end": Fault(
-        lambda ask: [*good(ask.parts[0], ask), forever(b',{"b64_json":"QUJD"}' * 5000 if not ask.is_stream else
-                     sse_event({"type": f"image_{ask.kind}.partial_image", "b64_json": "QUJD"}) * 5000)], kept=1
-    ),
+    "pictures without end": Fault(lambda ask: [*good(ask.parts[0], ask), forever(tiny_pictures(ask))], kept=1),
     # The wrong type or form.
     "text/plain": Fault(lambda ask: good(ask.whole, ask, content_type="text/plain"), "images", 2),
     "octets": Fault(lambda ask: good(ask.whole, ask, content_type="application/octet-stream"), "images", 2),

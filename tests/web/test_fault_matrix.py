@@ -35,9 +35,11 @@ from tests.web.conftest import ProxyWith
 ASKS = [Ask(is_stream, is_edit) for is_stream in (False, True) for is_edit in (False, True)]
 HAT = png(size_bytes=20_000)
 DIGESTS = {hashlib.sha256(picture).hexdigest() for picture in PICTURES}
-PATIENCE = {"connect_timeout_s": 0.5, "idle_timeout_s": 0.5}
-BOUND_S = 10
-"""An upstream may be silent for half a second, and drip for two; the rest is a slow machine's."""
+IMPATIENT = {"connect_timeout_s": 0.7, "idle_timeout_s": 0.7}
+"""An upstream may be silent for 0.7 s, and drip for four times that."""
+PATIENT = {"connect_timeout_s": 5, "idle_timeout_s": 10}
+BOUND_S = 20
+"""Far less than a PATIENT proxy would wait for a drip; the rest is a slow machine's."""
 
 
 async def by_sdk(proxy: RunningProxy, ask: Ask) -> list[bytes] | openai.APIError:
@@ -129,7 +131,7 @@ async def test_an_upstream_that_does_wrong(
     proxy_with: ProxyWith, upstream: ScriptedUpstream, fault: Fault, no_backoff: list[int]
 ) -> None:
     """For document and stream, generation and edit, to the SDK and over a bare socket."""
-    proxy = await proxy_with(upstream=PATIENCE)
+    proxy = await proxy_with(upstream=IMPATIENT if fault.is_slow else PATIENT)
 
     async def answer(exchange: Exchange) -> None:
         if fault.before_body:
@@ -151,6 +153,6 @@ async def test_an_upstream_that_is_not_there(
         "no such name": "http://upstream.invalid/v1",
         "TLS to a server without": upstream.base_url.replace("http:", "https:"),
     }[where]
-    proxy = await proxy_with(url, upstream=PATIENCE)
+    proxy = await proxy_with(url, upstream=IMPATIENT)
     await check(proxy, Fault(lambda _: [], "failed", code="upstream_unreachable"))
     assert upstream.charged == 0
