@@ -79,11 +79,13 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     background = TaskKeeper()  # what runs until the end
     async with AsyncExitStack() as closing:
         closing.push_async_callback(asyncio.to_thread, writers.close)
-        storage = backends.open_storage(settings, writers)
-        spool = Spool(settings.server.data_dir / "spool", writers)
+        data_dir = settings.server.data_dir
+        spool = Spool(data_dir / "spool", writers, marks=[data_dir / backends.INDEX_FILE])
+        storage = backends.open_storage(settings, writers, spool.disk)
+        disks = [spool.disk] if storage.disk is None else [spool.disk, storage.disk]
         upstream = backends.open_upstream(settings)
         closing.push_async_callback(upstream.close)
-        index = await backends.open_index(settings)
+        index = await backends.open_index(settings, spool.disk)
         closing.push_async_callback(index.close)
         closing.push_async_callback(_close_spool, spool, index)
         closing.push_async_callback(storage.close)
@@ -106,6 +108,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         generation = Generation(
             index=index,
             spool=spool,
+            disks=disks,
             catalog=catalog,
             billing=billing,
             keeping=keeping,
@@ -113,13 +116,16 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             tasks=tasks,
             threads=writers,
         )
-        thumbnails_dir = settings.server.data_dir / "thumbnails"
+        thumbnails_dir = data_dir / "thumbnails"
         upkeep = Upkeep(index, storage, background, partial(forget_thumbnails, thumbnails_dir))
         library = Library(index, storage, spool, links, upkeep)
         thumbnails = Thumbnails(thumbnails_dir, library, background)
         closing.push_async_callback(thumbnails.close)
         closing.push_async_callback(tasks.close)
         closing.push_async_callback(background.close)
+        for disk in disks:
+            disk.on_back += [finisher.nudge, upkeep.nudge]
+            background.spawn(disk.run(), f"watch {disk.name}")
         background.spawn(directory.watch(), "directory")
         background.spawn(recover(spool, index, storage, finisher), "recovery")
         background.spawn(upkeep.run(), "upkeep")
@@ -136,6 +142,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             catalog=catalog,
             prices=prices,
             spool=spool,
+            disks=disks,
         )
         if left := len(tasks):
             log.error("stopping with calls still running", extra={"calls": left})

@@ -22,6 +22,7 @@ from tests.support.pictures import png
 from tests.support.proxy import MEMBER_KEY, RunningProxy, spawn_proxy
 from tests.support.tracing import Step, read_trace, strace
 from tests.support.upstream import Exchange, ScriptedUpstream, image_json_bytes, image_sse_events
+from tests.support.waiting import eventually
 
 
 @dataclass(frozen=True)
@@ -182,6 +183,7 @@ async def test_a_disk_that_fails_does_not_take_the_clients_answer(
     failing_disk("0.part", "1.part")  # a stream's first base64 is a partial picture
     upstream.default(answers_as_asked)
     for stream in (False, True):
+        await eventually(lambda: outside.is_ready(proxy))  # a fault ends paid calls for a moment
         answer = await ask(proxy, 7, 1, 3000, stream=stream)
         assert base64.b64encode(png(size_bytes=3000, seed=7)) in answer.raw
     await outside.settled(proxy.data_dir)

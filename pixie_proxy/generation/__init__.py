@@ -11,11 +11,13 @@ import asyncio
 import logging
 import shutil
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
 
 from pixie_proxy.admission import gate
+from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import InternalError, ShuttingDown
 from pixie_proxy.generation.billing import Billing
 from pixie_proxy.generation.job import Answer, Job
@@ -45,6 +47,7 @@ class Generation:
         *,
         index: Index,
         spool: Spool,
+        disks: Sequence[Disk],
         catalog: Catalog,
         billing: Billing,
         keeping: Keeping,
@@ -55,6 +58,7 @@ class Generation:
         """Work with what the composition root wired; `threads` serve clients that read slowly."""
         self._index = index
         self._spool = spool
+        self._disks = disks
         self._catalog = catalog
         self._billing = billing
         self._keeping = keeping
@@ -73,10 +77,12 @@ class Generation:
         await self._tasks.close()
 
     def refuse_early(self) -> None:
-        """Refuse what can be refused before a body is read. Raises ShuttingDown, StorageFull."""
+        """Refuse what can be refused before a body is read. Raises ShuttingDown, StorageFull, StorageUnavailable."""
         if self.is_draining:
             message = "The proxy is shutting down. Nothing was sent upstream; try again."
             raise ShuttingDown(message, headers={"retry-after": "1"})
+        for disk in self._disks:
+            disk.check()
         self._spool.check_room(1)
 
     async def start(
@@ -139,7 +145,7 @@ class Generation:
             call=call,
             asked=asked,
             owner=owner,
-            feed=Feed(self._spool.folder, self._threads),
+            feed=Feed(self._spool.folder, self._threads, self._spool.disk.roomy),
             spooled=self._spool.call(call.id, header),
             headers=admitted.headers(),
             begun=asyncio.get_running_loop().create_future(),

@@ -8,6 +8,7 @@ runs again alone: that is why a work must have no side effects.
 from __future__ import annotations
 
 import asyncio
+import errno
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -16,6 +17,7 @@ from typing import Any, TypeVar
 
 import aiosqlite
 
+from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import IndexUnavailable
 from pixie_proxy.index import Row, Tx
 from pixie_proxy.index.lock import LockTimeout
@@ -60,6 +62,22 @@ def translate(exc: BaseException) -> BaseException:
     return exc
 
 
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+_ERRNO = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_CANTOPEN: errno.ENOENT,
+}
+"""What SQLite's trouble would be called by the disk that it had it with."""
+
+
+def _code(error: BaseException | None) -> int | None:
+    """Find SQLite's own (extended) error code behind what a caller gets."""
+    cause = error.__cause__ if isinstance(error, IndexUnavailable) else error
+    return getattr(cause, "sqlite_errorcode", None)
+
+
 class SqliteTx:
     """One transaction on one connection; its rows are `sqlite3.Row`."""
 
@@ -93,9 +111,14 @@ class BatchConnection(aiosqlite.Connection):
         connector: Callable[[], sqlite3.Connection],
         begin: str,
         hold: Callable[[], AbstractContextManager[None]] = nullcontext,
+        disk: Disk | None = None,
     ) -> None:
-        """Open by `connector`, start transactions with `begin`, and hold `hold()` around each batch."""
+        """Open by `connector`, start transactions with `begin`, and hold `hold()` around each batch.
+
+        `disk` has to know when it fails us, and may have room to give.
+        """
         super().__init__(connector, iter_chunk_size=64)
+        self._disk = disk
         self._begin_sql = begin
         self._hold = hold
 
@@ -124,16 +147,43 @@ class BatchConnection(aiosqlite.Connection):
         """
         try:
             with self._hold():
-                self._begin()
-                if len(works) == 1:
-                    return [self._finish(works[0])]
-                outcomes = self._all_well(works)
-                if outcomes is None:
-                    self._begin()
-                    outcomes = self._together(works)
-                return [self._alone(work) for work in works] if outcomes is None else outcomes
+                outcomes = self._batch(works)
+                return [
+                    outcome if outcome[1] is None else self._helped(work, outcome)
+                    for work, outcome in zip(works, outcomes, strict=True)
+                ]
         except LockTimeout as exc:
             raise translate(exc) from exc
+        except IndexUnavailable as exc:
+            self._tell(exc)
+            raise
+
+    def _batch(self, works: Sequence[Work]) -> list[Outcome]:
+        self._begin()
+        if len(works) == 1:
+            return [self._finish(works[0])]
+        outcomes = self._all_well(works)
+        if outcomes is None:
+            self._begin()
+            outcomes = self._together(works)
+        return [self._alone(work) for work in works] if outcomes is None else outcomes
+
+    def _helped(self, work: Work, outcome: Outcome) -> Outcome:
+        """Run a work again that found the disk full, as long as room can be made for it."""
+        while _code(outcome[1]) in _FULL and self._disk is not None and self._disk.make_room(for_index=True):
+            outcome = self._alone(work)
+        self._tell(outcome[1])
+        return outcome
+
+    def _tell(self, error: BaseException | None) -> None:
+        """Tell the disk what it failed, if it did.
+
+        Works may be tried again all the same: after a failed fsync SQLite writes the same pages of its log once more.
+        """
+        code = _code(error)
+        if self._disk is not None and code is not None and code & 0xFF in _ERRNO:
+            number = errno.ENOSPC if code in _FULL else _ERRNO[code & 0xFF]
+            self._disk.suspect(OSError(number, f"SQLite error {code}"))
 
     def _begin(self) -> None:
         try:

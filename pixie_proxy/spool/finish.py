@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 15.0
+_TRIES_A_SECOND = 10
+"""How often all waiting calls together try: the first that succeeds wakes the others."""
 
 
 class Finisher:
@@ -25,6 +27,13 @@ class Finisher:
         """Write to these two."""
         self._index = index
         self._storage = storage
+        self._waiting = 0
+        self._back = asyncio.Event()
+
+    def nudge(self) -> None:
+        """Let all calls that wait try at once: storage or index may be back."""
+        self._back.set()
+        self._back = asyncio.Event()
 
     async def keep(self, manifest: Manifest, folder: str) -> None:
         """Settle a call that brought images, and move them to storage. Returns when both are done."""
@@ -44,18 +53,31 @@ class Finisher:
         """Settle a call that brought nothing to keep."""
         await self._until_done("index", lambda: self._index.write(lambda tx: _settle(tx, call, settlement)))
 
-    @staticmethod
-    async def _until_done(what: str, attempt: Callable[[], Awaitable[object]]) -> None:
+    async def _until_done(self, what: str, attempt: Callable[[], Awaitable[object]]) -> None:
         wait_s = _FIRST_WAIT_S
         while True:
             try:
                 await attempt()
             except ProxyError as exc:
-                log.warning("a call waits in the spool", extra={"waits_for": what, "reason": exc.message})
+                if wait_s == _FIRST_WAIT_S:
+                    log.warning("a call waits in the spool", extra={"waits_for": what, "reason": exc.message})
             else:
+                if wait_s > _FIRST_WAIT_S:
+                    self.nudge()
                 return
-            await asyncio.sleep(wait_s)
+            await self._wait(wait_s)
             wait_s = min(_LONGEST_WAIT_S, wait_s * 2)
+
+    async def _wait(self, longest_s: float) -> None:
+        """Wait before the next try: the more calls wait the longer, or until one of them got through."""
+        self._waiting += 1
+        try:
+            back = self._back
+            await asyncio.wait_for(back.wait(), min(longest_s, max(1.0, self._waiting / _TRIES_A_SECOND)))
+        except TimeoutError:
+            pass
+        finally:
+            self._waiting -= 1
 
 
 def _settle_kept(tx: Tx, manifest: Manifest) -> None:
