@@ -7,6 +7,7 @@ import shutil
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 
@@ -28,6 +29,23 @@ async def proxy(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[Run
     """Serve a proxy in this process, in front of the scripted upstream, with its data in `tmp_path`."""
     async with run_proxy(tmp_path / "data", upstream.base_url) as running:
         yield running
+
+
+class RecordFigure(Protocol):
+    """Record what a test found out about a statement."""
+
+    def __call__(self, statement: str, **figures: float | str) -> None:
+        """Give `statement` as its id (R12)."""
+
+
+@pytest.fixture
+def record_figure() -> RecordFigure:
+    """Record nothing yet."""
+
+    def record(statement: str, **figures: float | str) -> None:
+        pass
+
+    return record
 
 
 def require(program: str) -> str:

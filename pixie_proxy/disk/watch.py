@@ -111,6 +111,11 @@ class Disk:
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._suspected, error)
 
+    @property
+    def is_failing(self) -> bool:
+        """Whether nothing can be written, as far as we know."""
+        return self._fault is not None and self._fault.errno not in FULL
+
     def check(self) -> None:
         """Raise StorageFull or StorageUnavailable while nothing paid for could be kept here."""
         self._asked_at = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import orjson
@@ -13,6 +14,7 @@ from pixie_proxy.relay.feed import Feed
 from pixie_proxy.relay.pump import ImageIds
 from pixie_proxy.relay.request import ImageRequest
 from pixie_proxy.spool.call import SpooledCall
+from pixie_proxy.spool.manifest import Manifest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +40,8 @@ class Job:
     image_id: ImageIds
     upstream_request_id: str | None = None
     flags: tuple[str, ...] = ()
+    seal_again: Callable[[], Awaitable[Manifest]] | None = None
+    """Set while what came waits for a disk that could not take it."""
 
     def begin(self, *, is_stream: bool) -> None:
         """Let the client's answer begin."""

@@ -36,6 +36,9 @@ T = TypeVar("T")
 FLUSH_BYTES = 512 * 1024
 """How much of an answer may wait in memory: small images are written once, at the seal."""
 
+HELD_BYTES = 16 * 1024 * 1024
+"""How much of it waits there when the disk fails: it may be back before the answer's end."""
+
 HEADER = "call.json"
 _HEAD_BYTES = 1024 * 1024
 """How far into a JPEG its size may stand: behind EXIF, colour profile and provenance."""
@@ -85,7 +88,12 @@ class SpooledCall:
     @property
     def wants_flush(self) -> bool:
         """Whether enough waits in memory to be worth a write."""
-        return self._waiting_bytes >= FLUSH_BYTES
+        return self._waiting_bytes >= (HELD_BYTES if self._disk.is_failing else FLUSH_BYTES)
+
+    @property
+    def holds_too_much(self) -> bool:
+        """Whether what waits for a disk that fails would fill our memory."""
+        return self._waiting_bytes >= HELD_BYTES
 
     def begin(self, slot: int, mime: str) -> None:
         """Expect an image."""
