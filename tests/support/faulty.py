@@ -19,8 +19,8 @@ class FaultyDisk:
     def __init__(self, tmp_path: Path, under: Path) -> None:
         """Build the library and its switch, which is off."""
         library = tmp_path / "faulty_disk.so"
-        command = [require("gcc"), "-shared", "-fPIC", "-O1", "-Wall", "-o", library, _SOURCE, "-ldl"]
-        subprocess.run(command, check=True)
+        options = ["-shared", "-fPIC", "-O1", "-Wall"]
+        subprocess.run([require("gcc"), *options, "-o", library, _SOURCE, "-ldl"], check=True)
         path = tmp_path / "faulty_disk.control"
         path.write_bytes(bytes(4 * len(_FIELDS)))
         with path.open("r+b") as file:
