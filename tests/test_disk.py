@@ -230,7 +230,7 @@ async def fill_at_random(
         for _ in range(kills):
             async with spawn_proxy(disk / "data", upstream.base_url) as proxy:
                 for left in reversed(range(instants)):
-                    await eventually(lambda: outside.is_ready(proxy))  # noqa: B023
+                    await eventually(lambda: outside.is_ready(proxy))
                     calls = [asyncio.ensure_future(call(proxy)) for _ in range(2)]
                     await asyncio.sleep(dice.random() * 0.7)
                     await asyncio.to_thread(fill, disk)
@@ -239,7 +239,7 @@ async def fill_at_random(
                         await outside.kill(proxy)
                     unfill(disk)
                     if left:
-                        back = seconds(lambda: outside.is_ready(proxy), 15)  # noqa: B023
+                        back = seconds(lambda: outside.is_ready(proxy), 15)
                         slowest_s = max(slowest_s, await back)
         async with spawn_proxy(disk / "data", upstream.base_url) as proxy:
             await outside.settled(disk / "data")
@@ -361,8 +361,6 @@ async def test_the_disk_fills_up_at_two_hundred_instants(
 ) -> None:
     """R42 in full."""
     seed = random.randrange(2**32)
-    buyer, back_s = await fill_at_random(
-        tmp_path / "disk", 512, upstream, kills=20, instants=10, seed=seed
-    )
+    buyer, back_s = await fill_at_random(tmp_path / "disk", 512, upstream, kills=20, instants=10, seed=seed)
     assert back_s <= 10
     record_figure("R42", instants=200, images=len(buyer.had), violations=0, back_s=back_s, seed=seed)

@@ -32,12 +32,15 @@ class Ballast:
         self.wanted_bytes = 0
         self.size_bytes = 0
         self._file: BinaryIO | None = None
+        self._is_closed = False
         self._lock = threading.Lock()
 
     def adjust(self, free_bytes: int, total_bytes: int) -> None:
         """Hold what is wanted, of what is free beyond `free_bytes` at most. Costs a moment: not for the event loop."""
         wanted = min(self.wanted_bytes, MOST_BYTES, total_bytes // MOST_SHARE)
         with self._lock:
+            if self._is_closed:
+                return
             if self.size_bytes < wanted:
                 self._resize(min(wanted, self.size_bytes + max(0, free_bytes)))
             elif self.size_bytes >= 2 * wanted:  # not for every call that ends
@@ -53,8 +56,9 @@ class Ballast:
             return True
 
     def close(self) -> None:
-        """Give it all back."""
+        """Give it all back, and take no more."""
         with self._lock:
+            self._is_closed = True
             if self._file is not None:
                 self._file.close()
                 self._file = None

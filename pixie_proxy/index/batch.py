@@ -43,6 +43,16 @@ ADVICE = {
 """What a client reads when SQLite can't work; every other error is the work's own, or a fault of ours."""
 
 
+_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
+_ERRNO = {
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_IOERR: errno.EIO,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+    sqlite3.SQLITE_CANTOPEN: errno.ENOENT,
+}
+"""What SQLite's trouble would be called by the disk that it had it with."""
+
+
 def unavailable(message: str, cause: BaseException | None = None) -> IndexUnavailable:
     """Make the error that a client gets; the cause is for the log only."""
     error = IndexUnavailable(message, headers={"retry-after": "5"})
@@ -55,21 +65,12 @@ def translate(exc: BaseException) -> BaseException:
     if isinstance(exc, LockTimeout):
         return unavailable(ADVICE[sqlite3.SQLITE_BUSY], exc)
     if isinstance(exc, sqlite3.Error):
-        advice = ADVICE.get(getattr(exc, "sqlite_errorcode", 0) & 0xFF)
+        code = getattr(exc, "sqlite_errorcode", 0)
+        advice = ADVICE.get(sqlite3.SQLITE_FULL if code in _FULL else code & 0xFF)
         return exc if advice is None else unavailable(advice, exc)
     if isinstance(exc, StopIteration):  # asyncio refuses this one in a future
         return RuntimeError("a work raised StopIteration")
     return exc
-
-
-_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
-_ERRNO = {
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
-    sqlite3.SQLITE_IOERR: errno.EIO,
-    sqlite3.SQLITE_READONLY: errno.EROFS,
-    sqlite3.SQLITE_CANTOPEN: errno.ENOENT,
-}
-"""What SQLite's trouble would be called by the disk that it had it with."""
 
 
 def _code(error: BaseException | None) -> int | None:

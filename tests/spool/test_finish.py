@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from pixie_proxy.errors import StorageUnavailable
 from pixie_proxy.index import Index, accounts, images, ledger
 from pixie_proxy.index.sqlite import SqliteIndex, open_sqlite
 from pixie_proxy.records import StoredImage, new_id
+from pixie_proxy.spool import finish
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.manifest import Manifest
@@ -93,3 +95,58 @@ async def test_a_call_that_brought_nothing_is_settled(index: Index, storage: Loc
     assert row is not None
     assert (row.state, row.cost_micros, row.error) == ("failed", 0, "400 no")
     assert (account.in_flight, account.held_micros, account.spent_life_micros) == (0, 0, 0)
+
+
+class AwayStorage(LocalStorage):
+    """A storage that can't be written until it is told otherwise."""
+
+    is_away = True
+    tries = 0
+
+    async def adopt(self, folder: str, ref: str) -> None:
+        self.tries += 1
+        if self.is_away:
+            raise StorageUnavailable("away")
+        await super().adopt(folder, ref)
+
+
+@pytest.fixture
+def away(storage: LocalStorage) -> AwayStorage:
+    return AwayStorage(Path(storage._root), storage._writers)
+
+
+async def test_calls_are_brought_home_at_once_when_storage_is_back(
+    spool: Spool, index: Index, away: AwayStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long they have waited by then: somebody who knows that it is back says so."""
+    monkeypatch.setattr(finish, "_FIRST_WAIT_S", 600.0)
+    monkeypatch.setattr(finish, "_TRIES_A_SECOND", 0.001)
+    manifests = [a_manifest(a_call(), ()) for _ in range(5)]
+    await admit(index, *[manifest.call for manifest in manifests])
+    finisher = Finisher(index, away)
+    calls = [
+        asyncio.ensure_future(finisher.keep(manifest, sealed(spool, manifest))) for manifest in manifests
+    ]
+    await eventually(lambda: finisher._waiting == 5)
+    away.is_away = False
+    finisher.nudge()
+    await asyncio.wait_for(asyncio.gather(*calls), 5)
+    assert away.tries == 10
+
+
+async def test_one_call_that_got_through_wakes_the_others(
+    spool: Spool, index: Index, away: AwayStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Together they try a few times a second, so that a storage that comes back is not stormed before."""
+    monkeypatch.setattr(finish, "_LONGEST_WAIT_S", 600.0)
+    manifests = [a_manifest(a_call(), ()) for _ in range(30)]
+    await admit(index, *[manifest.call for manifest in manifests])
+    finisher = Finisher(index, away)
+    calls = [
+        asyncio.ensure_future(finisher.keep(manifest, sealed(spool, manifest))) for manifest in manifests[:-1]
+    ]
+    await eventually(lambda: away.tries == 4 * 29, 20)
+    first = asyncio.ensure_future(finisher.keep(manifests[-1], sealed(spool, manifests[-1])))
+    await eventually(lambda: away.tries > 4 * 29)
+    away.is_away = False
+    await asyncio.wait_for(asyncio.gather(first, *calls), 3)
