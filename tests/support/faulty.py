@@ -13,14 +13,19 @@ _FIELDS = ("fsync_at", "fsync_error", "fsync_sleep_ms", "write_error", "fsyncs")
 _SOURCE = Path(__file__).with_name("faulty_disk.c")
 
 
+def build_faults(folder: Path) -> Path:
+    """Build the library, which takes a second."""
+    library = folder / "faulty_disk.so"
+    options = ["-shared", "-fPIC", "-O1", "-Wall"]
+    subprocess.run([require("gcc"), *options, "-o", library, _SOURCE, "-ldl"], check=True)
+    return library
+
+
 class FaultyDisk:
     """Faults of all that lies below `under`, for the process that is started with `prefix`."""
 
-    def __init__(self, tmp_path: Path, under: Path) -> None:
-        """Build the library and its switch, which is off."""
-        library = tmp_path / "faulty_disk.so"
-        options = ["-shared", "-fPIC", "-O1", "-Wall"]
-        subprocess.run([require("gcc"), *options, "-o", library, _SOURCE, "-ldl"], check=True)
+    def __init__(self, library: Path, tmp_path: Path, under: Path) -> None:
+        """Make its switch, which is off."""
         path = tmp_path / "faulty_disk.control"
         path.write_bytes(bytes(4 * len(_FIELDS)))
         with path.open("r+b") as file:
