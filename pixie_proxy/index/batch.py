@@ -8,7 +8,6 @@ runs again alone: that is why a work must have no side effects.
 from __future__ import annotations
 
 import asyncio
-import errno
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -17,66 +16,16 @@ from typing import Any, TypeVar
 
 import aiosqlite
 
+from pixie_proxy.disk import FULL
 from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import IndexUnavailable
 from pixie_proxy.index import Row, Tx
 from pixie_proxy.index.lock import LockTimeout
+from pixie_proxy.index.trouble import disk_error, translate, unavailable
 
 T = TypeVar("T")
 Work = Callable[[Tx], Any]
 Outcome = tuple[Any, BaseException | None]
-
-ADVICE = {
-    sqlite3.SQLITE_BUSY: "The index is locked by another program. Try again in a few seconds.",
-    sqlite3.SQLITE_LOCKED: "The index is locked by another program. Try again in a few seconds.",
-    sqlite3.SQLITE_FULL: "The disk of the index is full. Try again when the admin has freed some room.",
-    sqlite3.SQLITE_READONLY: "The index is read-only. Try again when the admin has mended its permissions.",
-    sqlite3.SQLITE_PERM: "The index may not be opened. Try again when the admin has mended its permissions.",
-    sqlite3.SQLITE_CANTOPEN: "The index can't be opened. Try again when the admin has looked at its folder.",
-    sqlite3.SQLITE_IOERR: "The disk of the index fails. Try again when the admin has looked at the log.",
-    sqlite3.SQLITE_CORRUPT: "The index is damaged. The admin must restore a backup of it.",
-    sqlite3.SQLITE_NOTADB: "The index is no SQLite database. The admin must restore a backup of it.",
-    sqlite3.SQLITE_NOMEM: "The index has no memory left. Try again in a few seconds.",
-    sqlite3.SQLITE_PROTOCOL: "The index is locked by another program. Try again in a few seconds.",
-    sqlite3.SQLITE_INTERRUPT: "The index was interrupted. Try again in a few seconds.",
-}
-"""What a client reads when SQLite can't work; every other error is the work's own, or a fault of ours."""
-
-
-_FULL = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE}
-_ERRNO = {
-    sqlite3.SQLITE_FULL: errno.ENOSPC,
-    sqlite3.SQLITE_IOERR: errno.EIO,
-    sqlite3.SQLITE_READONLY: errno.EROFS,
-    sqlite3.SQLITE_CANTOPEN: errno.ENOENT,
-}
-"""What SQLite's trouble would be called by the disk that it had it with."""
-
-
-def unavailable(message: str, cause: BaseException | None = None) -> IndexUnavailable:
-    """Make the error that a client gets; the cause is for the log only."""
-    error = IndexUnavailable(message, headers={"retry-after": "5"})
-    error.__cause__ = cause
-    return error
-
-
-def translate(exc: BaseException) -> BaseException:
-    """Turn SQLite's trouble with its disk or its locks into `IndexUnavailable`; leave all else as it is."""
-    if isinstance(exc, LockTimeout):
-        return unavailable(ADVICE[sqlite3.SQLITE_BUSY], exc)
-    if isinstance(exc, sqlite3.Error):
-        code = getattr(exc, "sqlite_errorcode", 0)
-        advice = ADVICE.get(sqlite3.SQLITE_FULL if code in _FULL else code & 0xFF)
-        return exc if advice is None else unavailable(advice, exc)
-    if isinstance(exc, StopIteration):  # asyncio refuses this one in a future
-        return RuntimeError("a work raised StopIteration")
-    return exc
-
-
-def _code(error: BaseException | None) -> int | None:
-    """Find SQLite's own (extended) error code behind what a caller gets."""
-    cause = error.__cause__ if isinstance(error, IndexUnavailable) else error
-    return getattr(cause, "sqlite_errorcode", None)
 
 
 class SqliteTx:
@@ -156,7 +105,7 @@ class BatchConnection(aiosqlite.Connection):
         except LockTimeout as exc:
             raise translate(exc) from exc
         except IndexUnavailable as exc:
-            self._tell(exc)
+            self._tell(disk_error(exc))
             raise
 
     def _batch(self, works: Sequence[Work]) -> list[Outcome]:
@@ -170,21 +119,22 @@ class BatchConnection(aiosqlite.Connection):
         return [self._alone(work) for work in works] if outcomes is None else outcomes
 
     def _helped(self, work: Work, outcome: Outcome) -> Outcome:
-        """Run a work again that found the disk full, as long as room can be made for it."""
-        while _code(outcome[1]) in _FULL and self._disk is not None and self._disk.make_room(for_index=True):
+        """Run a work again that found the disk full, as long as room can be made for it; tell the disk what is left.
+
+        After a failed fsync SQLite writes the same pages of its log once more: to try a work again is honest there.
+        """
+        found = disk_error(outcome[1])
+        while (
+            found is not None and found.errno in FULL and self._disk and self._disk.make_room(for_index=True)
+        ):
             outcome = self._alone(work)
-        self._tell(outcome[1])
+            found = disk_error(outcome[1])
+        self._tell(found)
         return outcome
 
-    def _tell(self, error: BaseException | None) -> None:
-        """Tell the disk what it failed, if it did.
-
-        Works may be tried again all the same: after a failed fsync SQLite writes the same pages of its log once more.
-        """
-        code = _code(error)
-        if self._disk is not None and code is not None and code & 0xFF in _ERRNO:
-            number = errno.ENOSPC if code in _FULL else _ERRNO[code & 0xFF]
-            self._disk.suspect(OSError(number, f"SQLite error {code}"))
+    def _tell(self, error: OSError | None) -> None:
+        if error is not None and self._disk is not None:
+            self._disk.suspect(error)
 
     def _begin(self) -> None:
         try:

@@ -16,9 +16,10 @@ from typing import TypeVar
 from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import ConfigError, IndexUnavailable
 from pixie_proxy.index import Tx
-from pixie_proxy.index.batch import BatchConnection, Lane, translate, unavailable
+from pixie_proxy.index.batch import BatchConnection, Lane
 from pixie_proxy.index.lock import FileLock, LockTimeout
 from pixie_proxy.index.migrate import migrate, schema_version
+from pixie_proxy.index.trouble import translate, unavailable
 
 T = TypeVar("T")
 

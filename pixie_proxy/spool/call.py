@@ -83,6 +83,8 @@ class SpooledCall:
         self.sealed: tuple[StoredImage, ...] = ()
         """The images that the manifest names."""
         self._is_made = self._has_header = False
+        self._is_spoilt = False
+        """The disk failed a step, and the folder has not been begun anew since."""
         self._waiting_bytes = 0
 
     @property
@@ -146,14 +148,17 @@ class SpooledCall:
 
     def _lasting(self, step: Callable[..., T], *args: object) -> T:
         """Take a step, and take it again in a fresh folder if the disk failed it. All steps may be taken twice."""
+        was_spoilt = self._is_spoilt
+        if was_spoilt:
+            self._disk.roomy(self._renew)
         try:
             return self._disk.roomy(step, *args)
         except OSError as exc:
             self._disk.suspect(exc)
-            if exc.errno in FULL and not isinstance(exc, LostWrite):
+            self._is_spoilt = isinstance(exc, LostWrite) or exc.errno not in FULL
+            if was_spoilt or not self._is_spoilt:
                 raise
-        self._disk.roomy(self._renew)
-        return self._disk.roomy(step, *args)
+        return self._lasting(step, *args)
 
     def _make(self, *, with_header: bool) -> None:
         if self._is_made:
@@ -260,6 +265,7 @@ class SpooledCall:
     def _renew(self) -> None:
         """Begin the folder anew, with all that came so far. Raises OSError where that can't be read back as it came."""
         if not self._is_made:
+            self._is_spoilt = False
             return
         name = os.path.basename(self.folder)
         fresh, spent = f"{self._parent}/.{name}", f"{self._parent}/.{name}.spent"
@@ -290,6 +296,7 @@ class SpooledCall:
                 os.close(part.descriptor)
             part.descriptor = copy
         self._sync(self._parent)
+        self._is_spoilt = False
         shutil.rmtree(spent, ignore_errors=True)
 
     def _carry(self, file: str, fresh: str, size_bytes: int, sha256: str) -> int:

@@ -235,6 +235,30 @@ async def test_what_a_failed_fsync_may_have_lost_is_written_anew(
     os.close(held[0])
 
 
+async def test_a_file_whose_fsync_failed_is_not_trusted_later_either(
+    call: SpooledCall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the disk is back the next seal writes it anew: a second fsync of the same file would prove nothing."""
+    picture = pictures.png(size_bytes=1_000_000)
+    held: list[int] = []
+
+    def fails(descriptor: int) -> None:
+        held.append(os.dup(descriptor))
+        raise OSError(5, "lost")
+
+    await take(call, 0, picture)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fails)
+        with pytest.raises(OSError, match="lost"):
+            await call.seal(names(0), told)
+    await call.seal(names(0), told)
+    assert listed(call) == {"0.png": picture, "request.json": MANIFEST + b"['0.png']"}
+    failed = {os.fstat(descriptor).st_ino for descriptor in held}
+    assert failed.isdisjoint({path.stat().st_ino for path in Path(call.folder).iterdir()})
+    for descriptor in held:
+        os.close(descriptor)
+
+
 async def test_what_can_not_be_read_back_is_not_taken_for_an_image(
     call: SpooledCall, monkeypatch: pytest.MonkeyPatch
 ) -> None:
