@@ -61,13 +61,15 @@ async def delete_and_kill(
                 asyncio.ensure_future(throw_away(proxy, image, gone))
                 for image in left[: 1 + len(doomed) // kills]
             ]
-            await asyncio.sleep(dice.random() * 0.1)
+            await asyncio.sleep(dice.random() * 0.01 * len(deleting))
             await outside.kill(proxy)
             await asyncio.gather(*deleting)
     async with spawn_proxy(data, upstream.base_url, gallery=gallery) as proxy:
         shown = await readable(proxy)
         assert shown.isdisjoint(gone)
-        assert {image["id"] for image in images} - {image["id"] for image in doomed} <= shown
+        await asyncio.gather(*[throw_away(proxy, image, gone) for image in doomed if image["id"] in shown])
+        shown = await readable(proxy)
+        assert {image["id"] for image in images} - {image["id"] for image in doomed} == shown
     purged = make_overdue(data)
     for _ in range(kills):
         async with spawn_proxy(data, upstream.base_url, gallery=gallery) as proxy:
