@@ -85,11 +85,13 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     handlers = TaskKeeper()  # those whose clients may have left
     async with AsyncExitStack() as closing:
         closing.push_async_callback(asyncio.to_thread, writers.close)
-        storage = backends.open_storage(settings, writers)
-        spool = Spool(settings.server.data_dir / "spool", writers)
+        data_dir = settings.server.data_dir
+        spool = Spool(data_dir / "spool", writers, marks=[data_dir / backends.INDEX_FILE])
+        storage = backends.open_storage(settings, writers, spool.disk)
+        disks = [spool.disk] if storage.disk is None else [spool.disk, storage.disk]
         upstream = backends.open_upstream(settings)
         closing.push_async_callback(upstream.close)
-        index = await backends.open_index(settings)
+        index = await backends.open_index(settings, spool.disk)
         closing.push_async_callback(index.close)
         closing.push_async_callback(_close_spool, spool, index)
         closing.push_async_callback(storage.close)
@@ -116,6 +118,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             index=index,
             spool=spool,
             kept=kept,
+            disks=disks,
             catalog=catalog,
             billing=billing,
             keeping=keeping,
@@ -124,7 +127,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             tasks=tasks,
             threads=writers,
         )
-        thumbnails_dir = settings.server.data_dir / "thumbnails"
+        thumbnails_dir = data_dir / "thumbnails"
         upkeep = Upkeep(index, storage, background, partial(forget_thumbnails, thumbnails_dir))
         library = Library(index, kept, links, upkeep)
         thumbnails = Thumbnails(thumbnails_dir, library, background)
@@ -134,6 +137,9 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         closing.push_async_callback(background.close)
         closing.push_async_callback(handlers.close)
         closing.push_async_callback(handlers.drain, LAST_HANDLERS_S)
+        for disk in disks:
+            disk.on_back += [finisher.nudge, upkeep.nudge]
+            background.spawn(disk.run(), f"watch {disk.name}")
         background.spawn(directory.watch(), "directory")
         background.spawn(Recovery(spool, index, storage, finisher, writers).run(), "recovery")
         background.spawn(upkeep.run(), "upkeep")
@@ -153,6 +159,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             prices=prices,
             spool=spool,
             handlers=handlers,
+            disks=disks,
         )
         if left := len(tasks):
             log.error("stopping with calls still running", extra={"calls": left})

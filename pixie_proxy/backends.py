@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pixie_proxy.config import Settings
 from pixie_proxy.disk import fsync_directory
+from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.index import Index
 from pixie_proxy.index.sqlite import integrity_fault, open_sqlite
@@ -16,13 +17,14 @@ from pixie_proxy.threads import WorkerThreads
 from pixie_proxy.upstream import Upstream
 from pixie_proxy.upstream.openai import OpenAIUpstream
 
+INDEX_FILE = "pixie.db"
 OPENAI_URL = "https://api.openai.com/v1"
 
 
 def prepare_data_dir(settings: Settings) -> None:
     """Make the data directory and see that it can be written. Raises ConfigError with the remedy."""
     data_dir = settings.server.data_dir
-    if settings.server.require_existing and not (data_dir / "pixie.db").exists():
+    if settings.server.require_existing and not (data_dir / INDEX_FILE).exists():
         raise ConfigError(
             f"server.data_dir: {data_dir} holds no pixie.db, and server.require_existing is on: "
             "mount the volume, or turn the setting off for the very first start"
@@ -36,7 +38,9 @@ def prepare_data_dir(settings: Settings) -> None:
         raise ConfigError(_unwritable(data_dir, exc)) from None
 
 
-def open_storage(settings: Settings, writers: WorkerThreads, *, must_exist: bool = False) -> Storage:
+def open_storage(
+    settings: Settings, writers: WorkerThreads, data_disk: Disk, *, must_exist: bool = False
+) -> Storage:
     """Open the storage of the settings, made if need be and not `must_exist`. Raises ConfigError."""
     if settings.storage.kind == "s3":
         raise ConfigError("storage.kind: s3 is not in this version yet; use local")
@@ -47,20 +51,21 @@ def open_storage(settings: Settings, writers: WorkerThreads, *, must_exist: bool
         _make_directory(path)
     except OSError as exc:
         raise ConfigError(f"storage.path: {path} can't be made ({exc.strerror})") from None
-    return LocalStorage(path, writers)
+    is_beside = path.stat().st_dev == settings.server.data_dir.stat().st_dev
+    return LocalStorage(path, writers, beside=data_disk if is_beside else None)
 
 
-async def open_index(settings: Settings) -> Index:
+async def open_index(settings: Settings, disk: Disk | None = None) -> Index:
     """Open the index of the settings, made or migrated if need be. Raises ConfigError, IndexUnavailable."""
     if settings.index.url is not None:
         raise ConfigError("index.url: PostgreSQL is not in this version yet; leave it empty for SQLite")
     data_dir = settings.server.data_dir
-    return await open_sqlite(data_dir / "pixie.db", lock_path=data_dir / "pixie.lock")
+    return await open_sqlite(data_dir / INDEX_FILE, lock_path=data_dir / "pixie.lock", disk=disk)
 
 
 def check_index(settings: Settings) -> None:
     """See that the index, if there is one, is whole. Raises ConfigError with the way out."""
-    path = settings.server.data_dir / "pixie.db"
+    path = settings.server.data_dir / INDEX_FILE
     if settings.index.url is None and path.exists() and (fault := integrity_fault(path)) is not None:
         raise ConfigError(
             f"index: {path} is damaged ({fault}): stop the server, restore a backup, or move pixie.db* aside "
@@ -70,7 +75,7 @@ def check_index(settings: Settings) -> None:
 
 def has_index(settings: Settings) -> bool:
     """Tell whether an index was ever made here."""
-    return settings.index.url is not None or (settings.server.data_dir / "pixie.db").exists()
+    return settings.index.url is not None or (settings.server.data_dir / INDEX_FILE).exists()
 
 
 def open_upstream(settings: Settings) -> Upstream:

@@ -17,10 +17,11 @@ _Job = tuple["asyncio.Future[Any]", Callable[..., Any], tuple[Any, ...]]
 class WorkerThreads:
     """At most `most` threads, started as they are needed. Jobs begin in the order in which they came."""
 
-    def __init__(self, most: int, name: str) -> None:
-        """Start none yet."""
+    def __init__(self, most: int, name: str, *, daemon: bool = False) -> None:
+        """Start none yet. `daemon`: what they do may hang, and must not keep the process from ending."""
         self._most = most
         self._name = name
+        self._daemon = daemon
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._idle = threading.Semaphore(0)
         self._threads: list[threading.Thread] = []
@@ -30,17 +31,19 @@ class WorkerThreads:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._jobs.put((future, work, args))
         if not self._idle.acquire(blocking=False) and len(self._threads) < self._most:
-            thread = threading.Thread(target=self._serve, name=f"{self._name}-{len(self._threads)}")
+            name = f"{self._name}-{len(self._threads)}"
+            thread = threading.Thread(target=self._serve, name=name, daemon=self._daemon)
             self._threads.append(thread)
             thread.start()
         return future
 
     def close(self) -> None:
-        """Finish what was handed in, and end the threads."""
+        """Finish what was handed in, and end the threads; daemons do so by themselves, if ever."""
         for _ in self._threads:
             self._jobs.put(None)
         for thread in self._threads:
-            thread.join()
+            if not self._daemon:
+                thread.join()
         self._threads.clear()
 
     def _serve(self) -> None:

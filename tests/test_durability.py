@@ -16,12 +16,14 @@ from urllib.parse import urlsplit
 import psutil
 import pytest
 
+from pixie_proxy.generation import keeping
 from tests.conftest import require
 from tests.support import outside
 from tests.support.pictures import png
 from tests.support.proxy import MEMBER_KEY, RunningProxy, spawn_proxy
 from tests.support.tracing import Step, read_trace, strace
 from tests.support.upstream import Exchange, ScriptedUpstream, image_json_bytes, image_sse_events
+from tests.support.waiting import eventually
 from tests.web.calling import FORM_TYPE, form
 
 
@@ -193,12 +195,17 @@ def failing_disk(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
 
 async def test_a_disk_that_fails_does_not_take_the_clients_answer(
-    proxy: RunningProxy, upstream: ScriptedUpstream, failing_disk: Callable[..., None]
+    proxy: RunningProxy,
+    upstream: ScriptedUpstream,
+    failing_disk: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """It is all that is left of a paid image; the ledger says that it was not kept."""
+    monkeypatch.setattr(keeping, "HOLD_S", 0)
     failing_disk("0.part", "1.part")  # a stream's first base64 is a partial picture
     upstream.default(answers_as_asked)
     for stream in (False, True):
+        await eventually(lambda: outside.is_ready(proxy))  # a fault ends paid calls for a moment
         answer = await ask(proxy, 7, 1, 3000, stream=stream)
         assert base64.b64encode(png(size_bytes=3000, seed=7)) in answer.raw
     await outside.settled(proxy.data_dir)
@@ -209,9 +216,13 @@ async def test_a_disk_that_fails_does_not_take_the_clients_answer(
 
 
 async def test_a_disk_that_fails_later_takes_no_image_back(
-    proxy: RunningProxy, upstream: ScriptedUpstream, failing_disk: Callable[..., None]
+    proxy: RunningProxy,
+    upstream: ScriptedUpstream,
+    failing_disk: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The first picture of a stream was durable, and its client had it, when the second could not be kept."""
+    monkeypatch.setattr(keeping, "HOLD_S", 0)
     failing_disk("3.part")
     upstream.default(answers_as_asked)
     answer = await ask(proxy, 7, 3, 3000, stream=True)
@@ -222,6 +233,29 @@ async def test_a_disk_that_fails_later_takes_no_image_back(
     assert await outside.content(proxy, image) == pictures[0]
     (call,) = outside.calls(proxy.data_dir)
     assert "not_kept" in call["flags"]
+
+
+async def test_what_a_disk_could_not_take_is_kept_when_it_is_back(
+    proxy: RunningProxy,
+    upstream: ScriptedUpstream,
+    failing_disk: Callable[..., None],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its client has had it; until then it waits in memory and in files that are not trusted, and is read back."""
+    upstream.default(answers_as_asked)
+    with monkeypatch.context() as patched:
+        monkeypatch.setattr(keeping, "_SEAL_AGAIN_S", 0.1)
+        fsync = os.fsync
+        failing_disk("0.part", "1.part", "2.part", "request.json")
+        answer = await ask(proxy, 7, 2, 900_000, stream=False)
+        patched.setattr(os, "fsync", fsync)
+        await outside.settled(proxy.data_dir)
+    pictures = [png(size_bytes=900_000, seed=seed) for seed in (7, 8)]
+    assert all(base64.b64encode(picture) in answer.raw for picture in pictures)
+    found = {image["index"]: image for image in await outside.gallery(proxy)}
+    assert [await outside.content(proxy, found[at]) for at in (0, 1)] == pictures
+    (call,) = outside.calls(proxy.data_dir)
+    assert (call["state"], call["flags"]) == ("done", "[]")
 
 
 def test_the_trace_is_read_as_it_is(tmp_path: Path) -> None:

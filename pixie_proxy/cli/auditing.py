@@ -39,11 +39,11 @@ async def open_house(settings: Settings, index_dir: Path | None = None) -> Async
     writers = WorkerThreads(_THREADS, "durable")
     async with AsyncExitStack() as closing:
         closing.push_async_callback(asyncio.to_thread, writers.close)
-        storage = backends.open_storage(settings, writers, must_exist=True)
+        spool = Spool(settings.server.data_dir / "spool", writers)
+        storage = backends.open_storage(settings, writers, spool.disk, must_exist=True)
         closing.push_async_callback(storage.close)
         index = await backends.open_index(_with_data_dir(settings, index_dir))
         closing.push_async_callback(index.close)
-        spool = Spool(settings.server.data_dir / "spool", writers)
         yield House(index=index, storage=storage, spool=spool, writers=writers)
 
 

@@ -72,6 +72,10 @@ class Upkeep:
             else:
                 wait_s = _FIRST_WAIT_S
 
+    def nudge(self) -> None:
+        """Try what is left at once: storage or index may be back."""
+        self._wake.set()
+
     async def _try_or_wake(self, request_id: str) -> None:
         if await self._try(request_id) is not None:
             self._wake.set()

@@ -11,11 +11,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import orjson
 
+from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import InternalError, ProxyError, ShuttingDown, Unavailable
 from pixie_proxy.generation.admitting import Asked, enter, is_refusal, record
 from pixie_proxy.generation.billing import Billing
@@ -60,6 +62,7 @@ class Generation:
         index: Index,
         spool: Spool,
         kept: KeptFiles,
+        disks: Sequence[Disk],
         catalog: Catalog,
         billing: Billing,
         keeping: Keeping,
@@ -71,6 +74,7 @@ class Generation:
         """Work with what the composition root wired; `threads` serve clients that read slowly."""
         self._index = index
         self._spool = spool
+        self._disks = disks
         self._catalog = catalog
         self._billing = billing
         self._keeping = keeping
@@ -95,9 +99,14 @@ class Generation:
         await self._tasks.close()
 
     def refuse_early(self) -> None:
-        """Refuse new calls where that can be known before a body is read. Raises ShuttingDown, StorageFull."""
+        """Refuse new calls where that can be known before a body is read.
+
+        Raises ShuttingDown, StorageFull, StorageUnavailable.
+        """
         if self.is_draining:
             raise _shutting_down()
+        for disk in self._disks:
+            disk.check()
         self._spool.check_room(1)
 
     def note_refusal(self, error: ProxyError, attempt: Attempt) -> None:
@@ -221,7 +230,7 @@ class Generation:
             call=call,
             asked=request,
             owner=asked.owner,
-            feed=Feed(self._spool.folder, self._threads),
+            feed=Feed(self._spool.folder, self._threads, self._spool.disk.roomy),
             spooled=self._spool.call(call.id, header),
             headers=found.headers(),
             begun=loop.create_future(),

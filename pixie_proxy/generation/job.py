@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import orjson
@@ -53,6 +54,8 @@ class Job:
     """The call has failed, and the upstream charged nothing."""
     upstream_request_id: str | None = None
     flags: tuple[str, ...] = ()
+    seal_again: Callable[[], Awaitable[Manifest]] | None = None
+    """Set while what came waits for a disk that could not take it."""
 
     def begin(self, *, is_stream: bool) -> None:
         """Let the client's answer begin."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from pixie_proxy.generation.job import Job
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 KEEP_WAIT_S = 2.0
 """How long an answer's end waits for storage and index; what is slower goes on without the client."""
+HOLD_S = 900.0
+"""How long memory holds what the disk could not take."""
+_SEAL_AGAIN_S = 1.0
 
 
 class Keeping:
@@ -33,7 +37,8 @@ class Keeping:
     ) -> Manifest:
         """Make a call durable and return its manifest; `revised` are revised prompts by position.
 
-        A disk that fails must not take the client's answer as well: the call is flagged `not_kept` instead.
+        A disk that fails must not take the client's answer as well. What the disk could not take waits in memory for
+        `finish`; the manifest is the one that counts should that be in vain, and flagged `not_kept`.
         """
         bare = Manifest(
             call=job.call,
@@ -52,13 +57,22 @@ class Keeping:
                 )
             return replace(bare, images=images)
 
+        async def seal() -> Manifest:
+            return told(await job.spooled.seal(pump.names, lambda images: told(images).to_json()))
+
+        job.seal_again = None
         try:
             if pump.spool_error is not None:
                 raise pump.spool_error
-            return told(await job.spooled.seal(pump.names, lambda images: told(images).to_json()))
+            return await seal()
         except OSError as exc:
-            log.critical("an image could not be kept", exc_info=exc, extra={"request_id": job.call.id})
-            pump.spool_error = exc  # a file whose write or fsync failed once is never trusted again
+            if pump.spool_error is None:
+                job.seal_again = seal
+                log.critical(
+                    "an image waits in memory", extra={"request_id": job.call.id, "reason": str(exc)}
+                )
+            else:
+                log.critical("an image could not be kept", exc_info=exc, extra={"request_id": job.call.id})
             manifest = told(job.spooled.sealed)
             return replace(manifest, settlement=replace(settlement, flags=(*settlement.flags, "not_kept")))
 
@@ -74,11 +88,28 @@ class Keeping:
 
     async def finish(self, job: Job, manifest: Manifest) -> None:
         """Move a sealed call to storage and index, however long that takes."""
+        if job.seal_again is not None:
+            manifest = await self._sealed_late(job.call.id, job.seal_again, manifest)
         if manifest.images:
             await self._finisher.keep(manifest, job.spooled.folder)
         else:
             await job.spooled.remove()
             await self._finisher.settle(job.call, manifest.settlement)
+
+    async def _sealed_late(
+        self, request_id: str, seal: Callable[[], Awaitable[Manifest]], in_vain: Manifest
+    ) -> Manifest:
+        """Try for a while to seal what waits in memory: its client has it, and a disk may come back."""
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + HOLD_S
+        while loop.time() < deadline:
+            await asyncio.sleep(_SEAL_AGAIN_S)
+            try:
+                return await seal()
+            except OSError as exc:
+                log.debug("an image still waits", exc_info=exc, extra={"request_id": request_id})
+        log.critical("an image could not be kept", extra={"request_id": request_id})
+        return in_vain
 
     async def settle(self, job: Job, settlement: Settlement) -> None:
         """Settle a call that brought nothing; wait for it a little, so that its slot is free when its client hears."""

@@ -16,48 +16,16 @@ from typing import Any, TypeVar
 
 import aiosqlite
 
+from pixie_proxy.disk import FULL
+from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import IndexUnavailable
 from pixie_proxy.index import Row, Tx
 from pixie_proxy.index.lock import LockTimeout
+from pixie_proxy.index.trouble import disk_error, translate, unavailable
 
 T = TypeVar("T")
 Work = Callable[[Tx], Any]
 Outcome = tuple[Any, BaseException | None]
-
-ADVICE = {
-    sqlite3.SQLITE_BUSY: "The index is locked by another program. Try again in a few seconds.",
-    sqlite3.SQLITE_LOCKED: "The index is locked by another program. Try again in a few seconds.",
-    sqlite3.SQLITE_FULL: "The disk of the index is full. Try again when the admin has freed some room.",
-    sqlite3.SQLITE_READONLY: "The index is read-only. Try again when the admin has mended its permissions.",
-    sqlite3.SQLITE_PERM: "The index may not be opened. Try again when the admin has mended its permissions.",
-    sqlite3.SQLITE_CANTOPEN: "The index can't be opened. Try again when the admin has looked at its folder.",
-    sqlite3.SQLITE_IOERR: "The disk of the index fails. Try again when the admin has looked at the log.",
-    sqlite3.SQLITE_CORRUPT: "The index is damaged. The admin must restore a backup of it.",
-    sqlite3.SQLITE_NOTADB: "The index is no SQLite database. The admin must restore a backup of it.",
-    sqlite3.SQLITE_NOMEM: "The index has no memory left. Try again in a few seconds.",
-    sqlite3.SQLITE_PROTOCOL: "The index is locked by another program. Try again in a few seconds.",
-    sqlite3.SQLITE_INTERRUPT: "The index was interrupted. Try again in a few seconds.",
-}
-"""What a client reads when SQLite can't work; every other error is the work's own, or a fault of ours."""
-
-
-def unavailable(message: str, cause: BaseException | None = None) -> IndexUnavailable:
-    """Make the error that a client gets; the cause is for the log only."""
-    error = IndexUnavailable(message, headers={"retry-after": "5"})
-    error.__cause__ = cause
-    return error
-
-
-def translate(exc: BaseException) -> BaseException:
-    """Turn SQLite's trouble with its disk or its locks into `IndexUnavailable`; leave all else as it is."""
-    if isinstance(exc, LockTimeout):
-        return unavailable(ADVICE[sqlite3.SQLITE_BUSY], exc)
-    if isinstance(exc, sqlite3.Error):
-        advice = ADVICE.get(getattr(exc, "sqlite_errorcode", 0) & 0xFF)
-        return exc if advice is None else unavailable(advice, exc)
-    if isinstance(exc, StopIteration):  # asyncio refuses this one in a future
-        return RuntimeError("a work raised StopIteration")
-    return exc
 
 
 class SqliteTx:
@@ -93,9 +61,14 @@ class BatchConnection(aiosqlite.Connection):
         connector: Callable[[], sqlite3.Connection],
         begin: str,
         hold: Callable[[], AbstractContextManager[None]] = nullcontext,
+        disk: Disk | None = None,
     ) -> None:
-        """Open by `connector`, start transactions with `begin`, and hold `hold()` around each batch."""
+        """Open by `connector`, start transactions with `begin`, and hold `hold()` around each batch.
+
+        `disk` has to know when it fails us, and may have room to give.
+        """
         super().__init__(connector, iter_chunk_size=64)
+        self._disk = disk
         self._begin_sql = begin
         self._hold = hold
 
@@ -124,16 +97,44 @@ class BatchConnection(aiosqlite.Connection):
         """
         try:
             with self._hold():
-                self._begin()
-                if len(works) == 1:
-                    return [self._finish(works[0])]
-                outcomes = self._all_well(works)
-                if outcomes is None:
-                    self._begin()
-                    outcomes = self._together(works)
-                return [self._alone(work) for work in works] if outcomes is None else outcomes
+                outcomes = self._batch(works)
+                return [
+                    outcome if outcome[1] is None else self._helped(work, outcome)
+                    for work, outcome in zip(works, outcomes, strict=True)
+                ]
         except LockTimeout as exc:
             raise translate(exc) from exc
+        except IndexUnavailable as exc:
+            self._tell(disk_error(exc))
+            raise
+
+    def _batch(self, works: Sequence[Work]) -> list[Outcome]:
+        self._begin()
+        if len(works) == 1:
+            return [self._finish(works[0])]
+        outcomes = self._all_well(works)
+        if outcomes is None:
+            self._begin()
+            outcomes = self._together(works)
+        return [self._alone(work) for work in works] if outcomes is None else outcomes
+
+    def _helped(self, work: Work, outcome: Outcome) -> Outcome:
+        """Run a work again that found the disk full, as long as room can be made for it; tell the disk what is left.
+
+        After a failed fsync SQLite writes the same pages of its log once more: to try a work again is honest there.
+        """
+        found = disk_error(outcome[1])
+        while (
+            found is not None and found.errno in FULL and self._disk and self._disk.make_room(for_index=True)
+        ):
+            outcome = self._alone(work)
+            found = disk_error(outcome[1])
+        self._tell(found)
+        return outcome
+
+    def _tell(self, error: OSError | None) -> None:
+        if error is not None and self._disk is not None:
+            self._disk.suspect(error)
 
     def _begin(self) -> None:
         try:

@@ -13,11 +13,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import TypeVar
 
+from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import ConfigError, IndexUnavailable
 from pixie_proxy.index import Tx
-from pixie_proxy.index.batch import BatchConnection, Lane, translate, unavailable
+from pixie_proxy.index.batch import BatchConnection, Lane
 from pixie_proxy.index.lock import FileLock, LockTimeout
 from pixie_proxy.index.migrate import migrate, schema_version
+from pixie_proxy.index.trouble import translate, unavailable
 
 T = TypeVar("T")
 
@@ -86,9 +88,14 @@ class SqliteIndex:
 
 
 async def open_sqlite(
-    path: Path, *, lock_path: Path, readers: int = 2, busy_timeout_ms: int = 5000
+    path: Path,
+    *,
+    lock_path: Path,
+    readers: int = 2,
+    busy_timeout_ms: int = 5000,
+    disk: Disk | None = None,
 ) -> SqliteIndex:
-    """Open the index, made or migrated if need be.
+    """Open the index, made or migrated if need be. `disk` is where it lies: it is told of faults, and asked for room.
 
     Raises ConfigError for a setting that does not hold or a file from a newer version, else `IndexUnavailable`.
     """
@@ -106,7 +113,7 @@ async def open_sqlite(
     def connect_reader() -> sqlite3.Connection:
         return _connect(path, "ro", READER_PRAGMAS, busy_timeout_ms, schema_version)
 
-    writer = BatchConnection(connect_writer, "BEGIN IMMEDIATE", guard)
+    writer = BatchConnection(connect_writer, "BEGIN IMMEDIATE", guard, disk)
     reading = [BatchConnection(connect_reader, "BEGIN") for _ in range(readers)]
     index = SqliteIndex(writer, reading, lock)
     try:

@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import BinaryIO, Protocol
 
+from pixie_proxy.disk import write_at
 from pixie_proxy.threads import WorkerThreads
 
 log = logging.getLogger(__name__)
@@ -49,13 +50,18 @@ class Source(Protocol):
         """Release what is held; nobody reads on."""
 
 
+def _as_it_is(step: Callable[..., bytes], *args: object) -> bytes:
+    return step(*args)
+
+
 class Feed:
     """A pipe from the pump to one client. `put`, `close` and `abort` are the pump's; `get` is the handler's."""
 
-    def __init__(self, folder: Path, threads: WorkerThreads) -> None:
-        """Spill into an unnamed file in `folder`, if ever."""
+    def __init__(self, folder: Path, threads: WorkerThreads, roomy: Callable[..., bytes] = _as_it_is) -> None:
+        """Spill into an unnamed file in `folder`, if ever; `roomy` takes that step where the disk is full."""
         self._folder = folder
         self._threads = threads
+        self._roomy = roomy
         self._ready: deque[bytes] = deque()
         self._ready_bytes = 0
         self._late: list[bytes] = []
@@ -117,7 +123,7 @@ class Feed:
         self._late_bytes = 0
         self._is_spilling = True
         try:
-            await self._hop(self._append, late)
+            await self._hop(self._roomy, self._append, late)
         except OSError:
             log.exception("the disk can't hold what a slow client has still to read")
             self.abandon()
@@ -210,10 +216,7 @@ class Feed:
     def _append(self, data: bytes) -> bytes:
         if self._file is None:
             self._file = TemporaryFile(dir=self._folder, buffering=0)  # noqa: SIM115 - lives as long as the feed
-        view, at = memoryview(data), self._written_bytes
-        while view:
-            written = os.pwrite(self._file.fileno(), view, at)
-            view, at = view[written:], at + written
+        write_at(self._file.fileno(), data, self._written_bytes)
         return b""
 
     def _read(self) -> bytes:

@@ -5,7 +5,6 @@ It reads at the upstream's pace and holds back what must not leave before an ima
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
@@ -27,8 +26,6 @@ from pixie_proxy.relay.feed import READY_BYTES, Feed
 from pixie_proxy.relay.skeleton import Skeleton
 from pixie_proxy.spool.call import SpooledCall, StoredName
 from pixie_proxy.upstream import UpstreamCut
-
-log = logging.getLogger(__name__)
 
 
 class Pump:
@@ -176,8 +173,8 @@ class Pump:
             elif self._spooled.wants_flush:
                 await self._spooled.flush()
         except OSError as exc:
-            self.spool_error = exc
-            log.critical("the spool can't be written: images of running calls may not be kept", exc_info=exc)
+            if self._spooled.holds_too_much:
+                self.spool_error = exc
         if self._feed.wants_spill:
             await self._feed.spill()
 

@@ -7,11 +7,13 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from pixie_proxy.disk import SharedSync, fsync_directory
+from pixie_proxy.disk.ballast import INDEX_BYTES, Ballast
+from pixie_proxy.disk.watch import Disk, room
 from pixie_proxy.errors import StorageFull
 from pixie_proxy.records import is_id
 from pixie_proxy.spool.call import SpooledCall
@@ -28,6 +30,9 @@ ROOM_PER_IMAGE_BYTES = 16 * 1024 * 1024
 """Space set aside for each image that is under way."""
 
 _HALF_MADE_MAX_AGE_S = 60.0
+BALLAST_IMAGES = 2
+"""For so many images ballast is held while none is under way: it takes the watch a second to follow."""
+
 _FREE_MAX_AGE_S = 0.1
 """How old a reading of the free space may be: a call into the kernel for every request is one too many."""
 
@@ -35,19 +40,28 @@ _FREE_MAX_AGE_S = 0.1
 class Spool:
     """This process's part of the spool."""
 
-    def __init__(self, root: Path, writers: WorkerThreads) -> None:
-        """Plan a folder of our own under `root`."""
+    def __init__(self, root: Path, writers: WorkerThreads, marks: Sequence[Path] = ()) -> None:
+        """Plan a folder of our own under `root`. Without the files `marks` its disk counts as gone."""
         self.root = root
         self.process = secrets.token_hex(8)
         self.folder = root / self.process
         self.uploads = root / UPLOADS / self.process
         self.partials = Partials(root / PARTIALS)
+        self.ballast = Ballast(root.parent)
+        self.disk = Disk(
+            "data directory",
+            self.folder,
+            marks=marks,
+            least_bytes=ROOM_FLOOR_BYTES,
+            ballast=self.ballast,
+        )
         self._writers = writers
         self._sync = SharedSync()
         self._lock: int | None = None
         self._images_under_way = 0
         self._free_bytes = 0
         self._free_read_at = float("-inf")
+        self._want_ballast()
 
     def open(self) -> None:
         """Make our folders and take our lock. Raises OSError where the data directory can't be written."""
@@ -65,6 +79,7 @@ class Spool:
 
     def close(self, *, keeps_folder: bool = False) -> None:
         """Remove our folders and give the lock back. Calls that have not ended keep theirs, for the next start."""
+        self.ballast.close()
         shutil.rmtree(self.uploads, ignore_errors=True)
         if self._lock is not None:
             if not keeps_folder and not calls_in(self.folder):
@@ -74,13 +89,15 @@ class Spool:
 
     def call(self, request_id: str, header: bytes) -> SpooledCall:
         """Open the folder of a new call; `header` is what recovery knows of it before the manifest."""
-        return SpooledCall(str(self.folder), request_id, header, self._writers, self._sync, self.partials)
+        return SpooledCall(
+            str(self.folder), request_id, header, self._writers, self._sync, self.disk, self.partials
+        )
 
     def check_room(self, images: int) -> None:
-        """See that there is room for some more images. Raises StorageFull, before any money is spent."""
+        """See that there is room for some more images, ballast included. Raises StorageFull, before money is spent."""
         now = time.monotonic()
         if now - self._free_read_at > _FREE_MAX_AGE_S:
-            self._free_bytes, self._free_read_at = _free_bytes(self.root), now
+            self._free_bytes, self._free_read_at = _free_bytes(self.root) + self.ballast.size_bytes, now
         if self._free_bytes < ROOM_FLOOR_BYTES + ROOM_PER_IMAGE_BYTES * (self._images_under_way + images):
             message = (
                 "The proxy's disk is full. Nothing was sent upstream; try again when the admin has made room."
@@ -91,10 +108,16 @@ class Spool:
         """Set room aside for a call's images until `give_room`. Raises StorageFull."""
         self.check_room(images)
         self._images_under_way += images
+        self._want_ballast()
 
     def give_room(self, images: int) -> None:
         """Give back what `take_room` took."""
         self._images_under_way -= images
+        self._want_ballast()
+
+    def _want_ballast(self) -> None:
+        images = self._images_under_way + BALLAST_IMAGES
+        self.ballast.wanted_bytes = INDEX_BYTES + ROOM_PER_IMAGE_BYTES * images
 
     def find(self, request_id: str, file: str) -> Path | None:
         """Look for an image that storage has not got yet, in the folders of all processes on this host."""
@@ -155,8 +178,7 @@ def _take_lock(path: Path) -> int:
 
 
 def _free_bytes(path: Path) -> int:
-    status = os.statvfs(path)
-    return status.f_bavail * status.f_frsize
+    return room(path).free_bytes
 
 
 def is_alive(root: Path, process: str) -> bool:

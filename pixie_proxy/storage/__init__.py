@@ -13,6 +13,7 @@ from datetime import date
 from functools import lru_cache
 from typing import Protocol
 
+from pixie_proxy.disk.watch import Disk
 from pixie_proxy.records import id_day
 
 PIECE_BYTES = 256 * 1024
@@ -54,6 +55,10 @@ def _day_ref(day: date) -> str:
 
 class Storage(Protocol):
     """Folders of files under flat refs. Raises `StorageUnavailable` when it can't."""
+
+    @property
+    def disk(self) -> Disk | None:
+        """Give the disk that must be watched for it; None where there is none."""
 
     async def adopt(self, folder: str, ref: str) -> None:
         """Take over a sealed spool folder as `ref`: durable on return, all or nothing, and the folder is gone.

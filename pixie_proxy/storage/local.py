@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import secrets
 import shutil
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,17 +18,19 @@ from pathlib import Path
 
 import aiofiles
 
-from pixie_proxy.disk import SharedSync, fsync_directory, write_durably
+from pixie_proxy.disk import SharedSync, fsync, fsync_directory, write_durably
+from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import StorageUnavailable
-from pixie_proxy.storage import MANIFEST, PAGE_FILES, PIECE_BYTES, ObjectMissing, StoredFile
+from pixie_proxy.storage import MANIFEST, PAGE_FILES, PIECE_BYTES, SENTINEL, ObjectMissing, StoredFile
 from pixie_proxy.threads import WorkerThreads
 
 
 class LocalStorage:
     """Storage in a folder. Durable work runs in `writers`, so that slow fsyncs never delay a read."""
 
-    def __init__(self, root: Path, writers: WorkerThreads) -> None:
-        """Use the folder `root`, which must exist."""
+    def __init__(self, root: Path, writers: WorkerThreads, beside: Disk | None = None) -> None:
+        """Use the folder `root`, which must exist; `beside` is a disk in the same file system, if there is one."""
+        self.disk = Disk("storage", root, marks=(root / SENTINEL,), beside=beside)
         self._root = str(root)
         self._writers = writers
         self._sync = SharedSync()
@@ -80,8 +83,9 @@ class LocalStorage:
 
     async def _write(self, work: Callable[..., None], *args: object) -> None:
         try:
-            await self._writers.run(work, *args)
+            await self._writers.run(lambda: self.disk.roomy(work, *args, for_index=True))
         except OSError as exc:
+            self.disk.suspect(exc)
             raise _unavailable("written", exc) from exc
 
     def _adopt(self, folder: str, target: str) -> None:
@@ -97,7 +101,13 @@ class LocalStorage:
             ):  # else it was taken over before, by a start that then died
                 self._make_directory(parent)
                 is_left = self._move(folder, target)
-        self._sync(parent)
+        try:
+            self._sync(parent)
+        except OSError:
+            # An fsync after one that failed says nothing about what was there before: the entry must be made anew.
+            with suppress(OSError):
+                self._take_back(folder, target, is_left=is_left)
+            raise
         if is_left:  # and only now: until then it may be the one copy that a power cut leaves
             shutil.rmtree(folder)
 
@@ -114,6 +124,14 @@ class LocalStorage:
                 raise
             return True
         return False
+
+    def _take_back(self, folder: str, target: str, *, is_left: bool) -> None:
+        """Undo `_move`, so that the next try makes it again."""
+        if is_left:
+            shutil.rmtree(f"{self._root}/.incoming/{os.path.basename(target)}", ignore_errors=True)
+            os.rename(target, f"{self._root}/.incoming/{os.path.basename(target)}")
+        else:
+            os.rename(target, folder)
 
     def _copy_in(self, folder: str, target: str) -> None:
         """Copy across devices: whole and durable under `.incoming` before the name that counts exists."""
@@ -132,30 +150,50 @@ class LocalStorage:
     def _make_directory(self, path: str) -> None:
         """Make a directory and its parents, fsyncing each directory that gained an entry.
 
-        One that is there already may be the work of another thread, or of a process that died before its fsync.
+        One that is there already may be the work of another thread, or of a process that died before its fsync. None is
+        made where no storage is mounted: what went in there would be out of sight once it is.
         """
-        if path == self._root or (path in self._durable and os.path.isdir(path)):
+        if path == self._root:
+            os.stat(f"{path}/{SENTINEL}")
+            return
+        if path in self._durable and os.path.isdir(path):
             return
         parent = os.path.dirname(path)
         self._make_directory(parent)
         with suppress(FileExistsError):
             os.mkdir(path, 0o700)
-        self._sync(parent)
+        try:
+            self._sync(parent)
+        except OSError:
+            with suppress(OSError):
+                os.rmdir(path)  # to be made anew, as in `_adopt`
+            raise
         self._durable.add(path)
 
     def _put(self, target: str, data: bytes) -> None:
         parent, name = os.path.split(target)
-        self._make_directory(parent)
-        part = f"{parent}/.{name}.part"
-        write_durably(part, data)
-        os.replace(part, target)
+        if name != SENTINEL:
+            self._make_directory(parent)
+        part = f"{parent}/.{name}.{secrets.token_hex(4)}.part"  # two may write the same file at once
+        try:
+            write_durably(part, data)
+            os.replace(part, target)
+        except OSError:
+            with suppress(OSError):
+                os.unlink(part)
+            raise
         self._sync(parent)
 
     def _delete(self, target: str) -> None:
-        if os.path.isdir(target):
-            shutil.rmtree(target)
-        else:
-            Path(target).unlink(missing_ok=True)
+        try:
+            if os.path.isdir(target):
+                shutil.rmtree(target)
+            else:
+                os.unlink(target)
+        except FileNotFoundError:
+            os.stat(f"{self._root}/{SENTINEL}")  # nothing is deleted where no storage is mounted
+        with suppress(FileNotFoundError):
+            self._sync(os.path.dirname(target))
 
 
 def _files_below(root: str, ref: str) -> Iterator[StoredFile]:
@@ -182,7 +220,7 @@ def _copy_durably(source: str, target: str) -> None:
     shutil.copyfile(source, target)
     descriptor = os.open(target, os.O_RDONLY | os.O_CLOEXEC)
     try:
-        os.fsync(descriptor)
+        fsync(descriptor)
     finally:
         os.close(descriptor)
 

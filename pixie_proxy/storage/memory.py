@@ -17,6 +17,7 @@ class MemoryStorage:
 
     def __init__(self) -> None:
         """Start empty."""
+        self.disk = None
         self.files: dict[str, bytes] = {}
 
     async def adopt(self, folder: str, ref: str) -> None:

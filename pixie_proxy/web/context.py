@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pixie_proxy.accounts.directory import Directory
     from pixie_proxy.accounts.sessions import Session, Sessions
     from pixie_proxy.config import Settings
+    from pixie_proxy.disk.watch import Disk
     from pixie_proxy.gallery.library import Library
     from pixie_proxy.gallery.sharing import LinkSigner
     from pixie_proxy.gallery.thumbnails import Thumbnails
@@ -42,6 +44,7 @@ class Context:
     prices: Prices
     spool: Spool
     handlers: TaskKeeper
+    disks: Sequence[Disk]
     uploads: UploadSlots = field(default_factory=UploadSlots)
     started: float = field(default_factory=time.time)
 

@@ -9,6 +9,7 @@ import pytest
 
 from pixie_proxy.index.sqlite import SqliteIndex, open_sqlite
 from pixie_proxy.spool.area import Spool
+from pixie_proxy.storage import SENTINEL
 from pixie_proxy.storage.local import LocalStorage
 from pixie_proxy.threads import WorkerThreads
 
@@ -53,6 +54,7 @@ async def index(tmp_path: Path) -> AsyncIterator[SqliteIndex]:
 @pytest.fixture
 def storage(tmp_path: Path, writers: WorkerThreads) -> LocalStorage:
     (tmp_path / "storage").mkdir()
+    (tmp_path / "storage" / SENTINEL).touch()
     return LocalStorage(tmp_path / "storage", writers)
 
 

@@ -192,6 +192,126 @@ async def test_a_seal_has_fsynced_everything(
     assert seen == [f"{name}/request.json.part", "-> request.json", name, "."]
 
 
+@pytest.mark.parametrize("size", [1000, 1_500_000])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
+async def test_what_a_failed_fsync_may_have_lost_is_written_anew(
+    call: SpooledCall, size: int, number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of image, manifest, folder or the folder's name: a file, or an entry, that was not there when it failed."""
+    pictures_ = [pictures.png(size_bytes=size, seed=seed) for seed in (0, 1)]
+    seen: list[tuple[str, int]] = []
+    failed: list[tuple[str, int]] = []
+    held: list[int] = []
+    fsync = os.fsync
+
+    def failing(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        seen.append((path.name, os.fstat(descriptor).st_ino))
+        if len(seen) == number:
+            failed.append(seen[-1])
+            held.append(os.dup(descriptor))  # so that no other file gets its number
+            raise OSError(5, "lost")
+        fsync(descriptor)
+
+    for slot, picture in enumerate(pictures_):
+        await take(call, slot, picture)
+    monkeypatch.setattr(os, "fsync", failing)
+    images = await call.seal(names(0, 1), told)
+    monkeypatch.setattr(os, "fsync", fsync)
+    folder = Path(call.folder)
+    assert listed(call) == {
+        "0.png": pictures_[0],
+        "1.png": pictures_[1],
+        "request.json": MANIFEST + b"['0.png', '1.png']",
+    }
+    assert [image.sha256 for image in images] == [hashlib.sha256(data).hexdigest() for data in pictures_]
+    ((name, inode),) = failed
+    synced_later = {inode for _, inode in seen[number:]}
+    trusted = {path.stat().st_ino for path in (folder, *folder.iterdir())}
+    assert trusted <= synced_later, "all that counts was fsynced after the failure"
+    assert folder.parent.stat().st_ino in synced_later
+    assert inode not in trusted or name == folder.parent.name
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name, "lock"}
+    os.close(held[0])
+
+
+async def test_a_file_whose_fsync_failed_is_not_trusted_later_either(
+    call: SpooledCall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """When the disk is back the next seal writes it anew: a second fsync of the same file would prove nothing."""
+    picture = pictures.png(size_bytes=1_000_000)
+    held: list[int] = []
+
+    def fails(descriptor: int) -> None:
+        held.append(os.dup(descriptor))
+        raise OSError(5, "lost")
+
+    await take(call, 0, picture)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fsync", fails)
+        with pytest.raises(OSError, match="lost"):
+            await call.seal(names(0), told)
+    await call.seal(names(0), told)
+    assert listed(call) == {"0.png": picture, "request.json": MANIFEST + b"['0.png']"}
+    failed = {os.fstat(descriptor).st_ino for descriptor in held}
+    assert failed.isdisjoint({path.stat().st_ino for path in Path(call.folder).iterdir()})
+    for descriptor in held:
+        os.close(descriptor)
+
+
+async def test_what_can_not_be_read_back_is_not_taken_for_an_image(
+    call: SpooledCall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a failed fsync the kernel may forget what it was given: the digest of what came tells."""
+    await take(call, 0, pictures.png(size_bytes=1_000_000))
+    fsync, rotten = os.fsync, Path(call.folder) / "0.part"
+
+    def losing(descriptor: int) -> None:
+        if Path(f"/proc/self/fd/{descriptor}").readlink() == rotten:
+            os.pwrite(descriptor, b"?", 700_000)
+            raise OSError(5, "lost")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", losing)
+    with pytest.raises(OSError, match="does not read as it was written"):
+        await call.seal(names(0), told)
+    assert "request.json" not in listed(call)
+    await call.remove()
+
+
+async def test_a_full_disk_gets_room_from_the_ballast(
+    spool: Spool, call: SpooledCall, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Wherever it is met, the step goes on: with half an image written, at a folder, a file or a name."""
+    spool.ballast.adjust(10**9, 10**12)
+    at_first = spool.ballast.size_bytes
+    picture = pictures.png(size_bytes=1_000_000)
+    calls = 0
+
+    def every_fourth_time_full(name: str) -> None:
+        real = getattr(os, name)
+
+        def full(*args: object, **options: object) -> object:
+            nonlocal calls
+            calls += 1
+            if calls % 4 == 1:
+                if name == "pwrite":
+                    real(args[0], bytes(10), args[2])
+                raise OSError(28, "full")
+            return real(*args, **options)
+
+        monkeypatch.setattr(os, name, full)
+
+    for name in ("pwrite", "mkdir", "rename"):
+        every_fourth_time_full(name)
+    await take(call, 0, picture)
+    (image,) = await call.seal(names(0), told)
+    monkeypatch.undo()
+    assert listed(call)["0.png"] == picture
+    assert image.sha256 == hashlib.sha256(picture).hexdigest()
+    assert spool.ballast.size_bytes < at_first
+
+
 async def test_a_disk_that_fails_is_told(call: SpooledCall, monkeypatch: pytest.MonkeyPatch) -> None:
     """The seal raises, and what an earlier seal made durable is remembered."""
     await take(call, 0, pictures.png())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from pixie_proxy.storage import Storage
+from pixie_proxy.storage import SENTINEL, Storage
 from pixie_proxy.storage.local import LocalStorage
 from pixie_proxy.storage.memory import MemoryStorage
 from pixie_proxy.threads import WorkerThreads
@@ -16,6 +16,7 @@ from pixie_proxy.threads import WorkerThreads
 async def local(tmp_path: Path) -> AsyncIterator[LocalStorage]:
     """Open a storage in the empty folder `tmp_path/storage`."""
     (tmp_path / "storage").mkdir()
+    (tmp_path / "storage" / SENTINEL).touch()
     writers = WorkerThreads(4, "durable")
     storage = LocalStorage(tmp_path / "storage", writers)
     yield storage

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
+import re
 import shutil
 import threading
 from collections.abc import Callable
@@ -14,9 +16,9 @@ import pytest
 from pixie_proxy import disk
 from pixie_proxy.disk import SharedSync
 from pixie_proxy.errors import StorageUnavailable
-from pixie_proxy.storage import SENTINEL
+from pixie_proxy.storage import MANIFEST, SENTINEL, ObjectMissing
 from pixie_proxy.storage.local import LocalStorage
-from tests.storage.folders import FILES, a_folder, files_of
+from tests.storage.folders import FILES, a_folder, content, files_of
 
 Journal = list[tuple[str, str]]
 
@@ -110,12 +112,52 @@ async def test_directories_that_are_there_are_not_taken_for_durable(
     assert fsynced == {str(day), *map(str, list(day.parents)[:-1])}
 
 
-async def test_put_is_durable(local: LocalStorage, journal: Journal) -> None:
+async def test_put_is_durable(local: LocalStorage, tmp_path: Path, journal: Journal) -> None:
     """The new file first, then its name."""
     await local.put(SENTINEL, b"id")
     await local.put("a/b", b"x")
-    assert ("fsync", "storage/..pixie.part") in journal
-    assert [path for what, path in journal if what == "fsync"][-2:] == ["storage/a/.b.part", "storage/a"]
+    fsynced = [re.sub(r"\.\w{8}\.part$", ".part", path) for what, path in journal if what == "fsync"]
+    assert fsynced == ["storage/..pixie.part", "storage", "storage", "storage/a/.b.part", "storage/a"]
+    assert sorted(path.name for path in (tmp_path / "storage").rglob("*")) == [SENTINEL, "a", "b"]
+
+
+async def test_two_may_put_the_same_file_at_once(local: LocalStorage, tmp_path: Path) -> None:
+    """One of them wins, whole; neither finds the other's half-written file under its hands."""
+    texts = [bytes([65 + at]) * 200_000 for at in range(8)]
+    await asyncio.gather(*[local.put("a/state", text) for text in texts])
+    assert await content(local, "a/state") in texts
+    assert [path.name for path in (tmp_path / "storage" / "a").iterdir()] == ["state"]
+
+
+async def test_a_deletion_is_durable(local: LocalStorage, tmp_path: Path, journal: Journal) -> None:
+    """A power cut must not bring back what its owner was told is gone: file or folder."""
+    folder, ref = a_folder(tmp_path)
+    await local.adopt(str(folder), ref)
+    for gone in (f"{ref}/0.png", ref):
+        journal.clear()
+        await local.delete(gone)
+        assert journal[-1] == ("fsync", str(Path(f"storage/{gone}").parent))
+        await local.delete(gone)
+    with pytest.raises(ObjectMissing):
+        await local.size(f"{ref}/{MANIFEST}")
+
+
+async def test_nothing_is_written_or_deleted_where_nothing_is_mounted(
+    local: LocalStorage, tmp_path: Path
+) -> None:
+    """What went into the empty folder would be out of sight afterwards, and what is deleted there still exists."""
+    (folder, ref), (second, other) = a_folder(tmp_path), a_folder(tmp_path)
+    await local.adopt(str(folder), ref)
+    (tmp_path / "storage").rename(tmp_path / "unmounted")
+    (tmp_path / "storage").mkdir()
+    for work in (local.adopt(str(second), other), local.put(f"{ref}/state.json", b"{}"), local.delete(ref)):
+        with pytest.raises(StorageUnavailable, match="ENOENT"):
+            await work
+    assert list((tmp_path / "storage").iterdir()) == []
+    (tmp_path / "storage").rmdir()
+    (tmp_path / "unmounted").rename(tmp_path / "storage")
+    await local.adopt(str(second), other)
+    assert await files_of(local, ref) == await files_of(local, other) == FILES
 
 
 @pytest.mark.usefixtures("other_device")
@@ -252,3 +294,46 @@ def test_a_failed_fsync_fails_for_all_who_waited_for_it(
     ask()
     assert outcomes == ["failed"] * 3 + ["durable"]
     assert len(calls) == 2
+
+
+@pytest.mark.parametrize("is_other_device", [False, True])
+async def test_an_fsync_that_failed_is_not_made_good_by_a_later_one(
+    local: LocalStorage,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+    journal: Journal,
+    is_other_device: bool,
+) -> None:
+    """Whichever of them fails: the next try makes anew what it was to make durable, and then all is there."""
+    if is_other_device:
+        request.getfixturevalue("other_device")()
+    fsync, seen, failing = os.fsync, 0, 0
+
+    def failing_at(descriptor: int) -> None:
+        nonlocal seen
+        seen += 1
+        if seen == failing:
+            raise OSError(errno.EIO, "lost")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", failing_at)
+    for number in range(1, 20):
+        failing = number
+        folder, ref = a_folder(tmp_path)
+        shutil.rmtree(tmp_path / "storage" / "images", ignore_errors=True)
+        local._durable.clear()
+        seen = 0
+        try:
+            await local.adopt(str(folder), ref)
+        except StorageUnavailable:
+            assert {path.name for path in folder.iterdir()} == set(FILES), "the spool keeps it until then"
+            assert not (tmp_path / "storage" / ref).exists()
+            journal.clear()
+            await local.adopt(str(folder), ref)
+            assert unsynced(journal) <= {"storage/.incoming"}
+            assert ("rename", f"storage/{ref}") in journal
+        else:
+            break
+        assert await files_of(local, ref) == FILES
+    assert failing == (11 if is_other_device else 6)

@@ -91,6 +91,12 @@ async def content(proxy: RunningProxy, image: dict[str, Any]) -> bytes:
     return body
 
 
+async def is_ready(proxy: RunningProxy) -> bool:
+    """Ask whether paid calls are taken."""
+    status, _, _ = await proxy.request("GET", "/readyz", key=None)
+    return status == 200
+
+
 async def kill(proxy: RunningProxy) -> None:
     """End a proxy as the kernel does when memory runs out: at once, and for good."""
     assert proxy.process is not None
