@@ -67,7 +67,7 @@ def render(promises: Sequence[Promise], raw: dict[str, Any] | None) -> str:
 
 def _measured_on(promises: Sequence[Promise], raw: dict[str, Any]) -> str:
     """Sum up a run in a paragraph."""
-    ids = [statement.id for promise in promises for statement in promise.statements if statement.id]
+    ids = [str(each.id) for promise in promises for each in promise.statements if each.is_measured]
     shown = [each for each in (_found(one, raw) for one in ids) if each]
     violations = sum(each.get("violations", 0) for each in shown)
     failed = sum(test["outcome"] == "failed" for test in raw["tests"].values())
@@ -84,12 +84,13 @@ def _measured_on(promises: Sequence[Promise], raw: dict[str, Any]) -> str:
 
 def _promise(number: int, promise: Promise, raw: dict[str, Any] | None) -> str:
     lines = [f"## {number}. {promise.title}", "", f"*{promise.says}*", ""]
-    if any(statement.id for statement in promise.statements):
+    if any(statement.is_measured for statement in promise.statements):
         lines += ["| | measured statement | last full run | shown by |", "|---|---|---|---|"]
-        lines += [_measured_row(each, raw) for each in promise.statements if each.id]
+        lines += [_measured_row(each, raw) for each in promise.statements if each.is_measured]
         lines.append("")
     lines += ["| in every `make test` | shown by |", "|---|---|"]
-    lines += [f"| {each.says} | {_cited(each.tests)} |" for each in promise.statements if not each.id]
+    others = [each for each in promise.statements if not each.is_measured]
+    lines += [f"| {f'{each.id}: ' if each.id else ''}{each.says} | {_cited(each.tests)} |" for each in others]
     if promise.missing:
         lines += ["", f"Missing: {promise.missing}"]
     return "\n".join(lines) + "\n"

@@ -15,12 +15,21 @@ _ID = re.compile(r"R\d{1,3}")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Statement:
-    """One thing that holds. With an `id`, `make torture` measures it; `needs` is what the machine must permit then."""
+    """One thing that holds. With an `id`, `make torture` measures it; `needs` is what the machine must permit then.
+
+    What is `always` shown has nothing to count: it holds in every `make test`.
+    """
 
     says: str
     id: str | None = None
     tests: tuple[str, ...] = ()
     needs: str | None = None
+    always: bool = False
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether `make torture` has figures for it."""
+        return self.id is not None and not self.always
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +50,7 @@ def load() -> list[Promise]:
             Statement(**{**each, "tests": tuple(each.get("tests", ()))}) for each in said["statements"]
         ]
         promises.append(Promise(**{**said, "statements": tuple(statements)}))
-    ids = [str(statement.id) for statement in measured(promises)]
+    ids = [each.id for promise in promises for each in promise.statements if each.id is not None]
     wrong = sorted({each for each in ids if not _ID.fullmatch(each) or ids.count(each) > 1})
     if wrong:
         message = f"guarantees.yaml: malformed or twice: {', '.join(wrong)}"
@@ -53,7 +62,7 @@ def measured(promises: list[Promise]) -> Iterator[Statement]:
     """Give the statements that `make torture` measures."""
     for promise in promises:
         for statement in promise.statements:
-            if statement.id is not None:
+            if statement.is_measured:
                 yield statement
 
 

@@ -14,6 +14,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from pixie_proxy.index import Tx
+from tests.support.figures import RecordFigure
 from tests.support.pictures import png
 from tests.support.proxy import MEMBER_KEY, OTHER_KEY, RunningProxy
 from tests.support.upstream import (
@@ -196,13 +197,14 @@ async def test_equal_calls_that_we_refused_stay_as_many(
 
 @pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.torture)])
 async def test_deliberate_repeats_are_never_joined(
-    proxy: RunningProxy, upstream: ScriptedUpstream, count: int
+    proxy: RunningProxy, upstream: ScriptedUpstream, count: int, record_figure: RecordFigure
 ) -> None:
     """One after the other, each after the whole delivery of the one before."""
     client = proxy.sdk(max_retries=2)
     for _ in range(count):
         await client.images.generate(**CAT)
     assert (upstream.charged, context_of(proxy).generation.joins) == (count, 0)
+    record_figure("R15", repeats=count, false_joins=0)
 
 
 # --- What is given again ----------------------------------------------------------------------------------------------
@@ -543,7 +545,7 @@ async def test_a_client_that_leaves_while_it_is_admitted_is_known_to_have_left(
 
 @pytest.mark.parametrize("count", [40, pytest.param(1000, marks=pytest.mark.torture)])
 async def test_clients_that_leave_at_random_instants_pay_once(
-    proxy: RunningProxy, upstream: ScriptedUpstream, count: int
+    proxy: RunningProxy, upstream: ScriptedUpstream, count: int, record_figure: RecordFigure
 ) -> None:
     """Each comes back as soon as an SDK would, and ends with its own picture: as many charges as calls."""
     chance = random.Random(7)
@@ -577,6 +579,9 @@ async def test_clients_that_leave_at_random_instants_pay_once(
     await ended(proxy)
     assert len({request.json()["user"] for request in upstream.requests}) == len(upstream.requests) == count
     assert not (await account(proxy)).in_flight
+    record_figure(
+        "R17", calls=count, charges=len(upstream.requests), joins=context_of(proxy).generation.joins
+    )
 
 
 async def test_an_upload_whose_client_leaves_is_swept(

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support import outside
+from tests.support.figures import RecordFigure
 from tests.support.pictures import png
 from tests.support.proxy import RunningProxy, spawn_proxy
 from tests.support.upstream import (
@@ -147,7 +148,7 @@ async def test_who_joined_a_call_of_another_process_that_failed_asks_anew(
 
 @pytest.mark.parametrize("rounds", [1, pytest.param(50, marks=pytest.mark.torture)])
 async def test_one_key_at_four_processes_pays_once(
-    tmp_path: Path, upstream: ScriptedUpstream, rounds: int
+    tmp_path: Path, upstream: ScriptedUpstream, rounds: int, record_figure: RecordFigure
 ) -> None:
     """Fifty at once, a round: one upstream call, fifty equal bodies, forty-nine of them marked."""
     data = tmp_path / "data"
@@ -161,11 +162,12 @@ async def test_one_key_at_four_processes_pays_once(
             assert len({body for _, _, body in answers}) == 1
             assert sum("idempotent-replayed" in headers for _, headers, _ in answers) == 49
     assert upstream.charged == rounds
+    record_figure("R13", keys=rounds, calls=50 * rounds, charges=rounds, processes=4)
 
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(100, marks=pytest.mark.torture)])
 async def test_racing_retries_at_two_processes_take_a_lost_call_over_once(
-    tmp_path: Path, upstream: ScriptedUpstream, rounds: int
+    tmp_path: Path, upstream: ScriptedUpstream, rounds: int, record_figure: RecordFigure
 ) -> None:
     """Of six at once one has it, five are calls of their own."""
     data = tmp_path / "data"
@@ -181,3 +183,4 @@ async def test_racing_retries_at_two_processes_take_a_lost_call_over_once(
             answers = await asyncio.gather(*[post((one, two)[n % 2], fields, retry(1)) for n in range(6)])
             assert sum("idempotent-replayed" in headers for _, headers, _ in answers) == 1
             assert upstream.charged == before + 6
+    record_figure("R16", lost_calls=rounds, retries=6 * rounds, taken_over=rounds, double_claims=0)
