@@ -142,7 +142,7 @@ class InvalidBody(ClientError):
 class ExpectationFailed(InvalidBody):
     """An `Expect` header that we can't meet."""
 
-    status = 417
+    status, code = 417, "invalid_body"
 
 
 class InvalidValue(ClientError):

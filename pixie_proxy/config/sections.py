@@ -81,7 +81,8 @@ class UpstreamSettings(Section):
     project: str | None = Field(None, description="Sent as OpenAI-Project")
     connect_timeout_s: PositiveSeconds = Field(10, description="Longest wait for a connection, in seconds")
     idle_timeout_s: PositiveSeconds = Field(
-        900, description="Longest silence of the upstream during a call, in seconds"
+        900,
+        description="Longest silence of the upstream, in seconds; a call for n images may take n + 1 times that",
     )
     max_retries: int = Field(
         2, ge=0, le=10, description="How often a call is sent again when the upstream surely did not take it"

@@ -18,6 +18,7 @@ from tests.conftest import require
 from tests.support.pictures import png
 from tests.support.proxy import MEMBER_KEY, RunningProxy
 from tests.support.upstream import (
+    Exchange,
     ScriptedUpstream,
     body,
     cut,
@@ -27,7 +28,9 @@ from tests.support.upstream import (
     image_sse_events,
     pause,
 )
+from tests.web.broken_answers import FAULTS, ask_of
 from tests.web.calling import CAT, dial, files_of, http, kept, ledger_rows, raw_call, read_answer, read_until
+from tests.web.faulty_calls import ASKS, by_sdk, check_sdk
 
 SSE = [("Content-Type", "text/event-stream")]
 BIG = png(size_bytes=1_500_000)
@@ -130,6 +133,30 @@ async def test_a_cut_answer_arrives_broken(
     answer = await raw_call(nginx, http(body={**CAT, "stream": kind == "stream"}))
     assert (answer.status, answer.end in {"fin", "rst"}) == (200, True)
     assert [row.state for row in await ledger_rows(proxy)] == ["unknown"]
+
+
+FAULTY = [
+    *("FIN in chunks", "RST in a length", "FIN without framing", "no framing", "half of it, ended well"),
+    *("cut in the second picture", "cut behind the first picture", "an end without framing behind the first"),
+    *("the second is no base64", "no UTF-8", "a broken chunk", "a line of 5 MB behind a picture"),
+    *("the other form", "the other form, cut", "an error under 200", "502 from a gateway"),
+]
+
+
+@pytest.mark.parametrize("name", FAULTY)
+async def test_a_fault_is_no_better_behind_it(
+    proxy: RunningProxy, upstream: ScriptedUpstream, nginx: str, name: str
+) -> None:
+    """R31, R32: the SDK gets its pictures or an error, as it does without nginx."""
+    fault = FAULTS[name]
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.play(fault.script(ask_of(exchange.request)))
+
+    upstream.default(answer)
+    async with openai.AsyncOpenAI(base_url=f"{nginx}/v1", api_key=MEMBER_KEY, max_retries=0) as sdk:
+        for ask in ASKS:
+            check_sdk(await by_sdk(sdk, ask), fault, ask)
 
 
 @pytest.mark.parametrize("path", ["/i/", "/v1/images/"])

@@ -6,13 +6,10 @@ import asyncio
 import base64
 import hashlib
 import json
-from typing import Any
 
-import openai
 import pytest
 
 from tests.support.outside import stored
-from tests.support.pictures import png
 from tests.support.proxy import RunningProxy
 from tests.support.upstream import Exchange, ScriptedUpstream, refused_base_url
 from tests.web.broken_answers import FAULTS, PICTURES, Ask, Fault, ask_of
@@ -24,42 +21,20 @@ from tests.web.calling import (
     RawAnswer,
     account,
     error_of,
-    files_of,
     form,
     http,
     ledger_rows,
     raw_call,
 )
 from tests.web.conftest import ProxyWith
+from tests.web.faulty_calls import ASKS, HAT, by_sdk, check_sdk
 
-ASKS = [Ask(is_stream, is_edit) for is_stream in (False, True) for is_edit in (False, True)]
-HAT = png(size_bytes=20_000)
 DIGESTS = {hashlib.sha256(picture).hexdigest() for picture in PICTURES}
 IMPATIENT = {"connect_timeout_s": 0.7, "idle_timeout_s": 0.7}
 """An upstream may be silent for 0.7 s, and drip for four times that."""
 PATIENT = {"connect_timeout_s": 5, "idle_timeout_s": 10}
 BOUND_S = 20
 """Far less than a PATIENT proxy would wait for a drip; the rest is a slow machine's."""
-
-
-async def by_sdk(proxy: RunningProxy, ask: Ask) -> list[bytes] | openai.APIError:
-    """Call with the official SDK: the pictures, or the error that it raised. Any other exception is a failure."""
-    images = proxy.sdk().images
-    fields: dict[str, Any] = {**CAT, "n": 2, "stream": ask.is_stream}
-    try:
-        if ask.is_edit:
-            answer = await images.edit(**fields, image=HAT)
-        else:
-            answer = await images.generate(**fields)
-        if not ask.is_stream:
-            return files_of(answer)
-        return [
-            base64.b64decode(event.b64_json, validate=True)
-            async for event in answer
-            if event.type == f"image_{ask.kind}.completed"
-        ]
-    except openai.APIError as exc:
-        return exc
 
 
 async def by_hand(proxy: RunningProxy, ask: Ask) -> RawAnswer:
@@ -69,21 +44,6 @@ async def by_hand(proxy: RunningProxy, ask: Ask) -> RawAnswer:
     texts = {**CAT, "n": "2", "stream": str(ask.is_stream).lower()}
     parts = [(name, value.encode()) for name, value in texts.items()]
     return await raw_call(proxy.url, http(EDITS, form(*parts, ("image", HAT, "a.png")), headers=FORM_TYPE))
-
-
-def check_sdk(found: list[bytes] | openai.APIError, fault: Fault, ask: Ask) -> None:
-    if fault.end == "images" or (fault.end == "any" and isinstance(found, list)):
-        assert found == list(fault.gives)
-        return
-    assert isinstance(found, openai.APIError), f"{len(found)} pictures instead of an error"
-    if isinstance(found, openai.APIStatusError):
-        assert error_of(found.response.content)["code"] == fault.code
-        told = found.response.headers
-        assert told["x-request-id"].startswith("req_")
-        assert (told.get("x-should-retry") == "false") == (fault.end != "failed")
-    elif not isinstance(found, openai.APIConnectionError):
-        assert ask.is_stream
-        assert found.code == fault.code
 
 
 def check_framing(answer: RawAnswer, fault: Fault, ask: Ask) -> None:
@@ -106,7 +66,7 @@ async def check(proxy: RunningProxy, fault: Fault) -> None:
     """Call in every form at once, and look at what the clients got, at the ledger and at the pictures."""
     async with asyncio.timeout(BOUND_S):
         by_sdks, by_hands = await asyncio.gather(
-            asyncio.gather(*[by_sdk(proxy, ask) for ask in ASKS]),
+            asyncio.gather(*[by_sdk(proxy.sdk(), ask) for ask in ASKS]),
             asyncio.gather(*[by_hand(proxy, ask) for ask in ASKS]),
         )
     for ask, found, answer in zip(ASKS, by_sdks, by_hands, strict=True):
