@@ -273,11 +273,7 @@ def test_links_in_streams_change_nothing_but_completed_events(seed: int) -> None
             after = after if ok else {**after, **({"url": before["url"]} if "url" in before else {})}  # noqa: PLW2901
             assert after == expected
         else:
-<<<<<<< HEAD
             number += kind == "completed" and isinstance(said.get("url"), str)  # an image that came as a link
-=======
-            number += kind == "completed" and isinstance(said.get("url"), str)
->>>>>>> answers
             assert {**after, "url": 0} == {**before, "url": 0}
 
 
