@@ -84,7 +84,7 @@ async def test_an_sdk_raises_for_a_cut_answer(
         (EVENTS[0], 0),
         (EVENTS[0] + EVENTS[1][:1000], 0),
         (b"".join(EVENTS[:3]) + EVENTS[3][:1000], 1),
-        (b"".join(EVENTS)[:-30], 2),
+        (b"".join(EVENTS)[:-30], 3),
     ],
     ids=["nothing", "a partial", "in the first", "in the second", "near the end"],
 )
