@@ -22,7 +22,12 @@ class Runner(web.AppRunner):
 
     async def _make_server(self) -> web.Server:
         found = await super()._make_server()
-        return _Server(found.request_handler, request_factory=found.request_factory, **found._kwargs)  # noqa: SLF001
+        return _Server(
+            found.request_handler,
+            request_factory=found.request_factory,
+            handler_cancellation=found.handler_cancellation,
+            **found._kwargs,  # noqa: SLF001 - there is no other way to have connections of our kind
+        )
 
 
 class _Server(web.Server):
