@@ -8,7 +8,7 @@ import re
 import signal
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -145,7 +145,7 @@ async def spawn_proxy(
             yield running
             await running.close()
     finally:
-        if process.returncode is None:
+        with suppress(ProcessLookupError):  # it may have died by itself a moment ago
             os.killpg(process.pid, signal.SIGKILL)
         await process.communicate()
 
