@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from pixie_proxy.errors import ProxyError
 from pixie_proxy.index import Index, Tx, accounts, images, ledger
-from pixie_proxy.records import CallRecord, Settlement, to_datetime
+from pixie_proxy.records import CallRecord, Settlement, StoredImage, to_datetime
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import Storage, folder_ref
 
@@ -18,13 +18,21 @@ _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 15.0
 
 
+CallEnded = Callable[[CallRecord, Settlement, Sequence[StoredImage]], None]
+
+
+def _unheard(call: CallRecord, settlement: Settlement, images: Sequence[StoredImage]) -> None:
+    pass
+
+
 class Finisher:
     """Ends calls: the one way by which a ledger row, its images, its hold and its slot are settled."""
 
-    def __init__(self, index: Index, storage: Storage) -> None:
-        """Write to these two."""
+    def __init__(self, index: Index, storage: Storage, ended: CallEnded = _unheard) -> None:
+        """Write to these two; `ended` hears of each call once all of it is there."""
         self._index = index
         self._storage = storage
+        self._ended = ended
 
     async def keep(self, manifest: Manifest, folder: str) -> None:
         """Settle a call that brought images, and move them to storage. Returns when both are done."""
@@ -35,6 +43,7 @@ class Finisher:
             await self.record(manifest)
         finally:
             await adopted
+        self._ended(manifest.call, manifest.settlement, manifest.images)
 
     async def record(self, manifest: Manifest) -> None:
         """Settle a call whose images storage has already."""
@@ -43,6 +52,7 @@ class Finisher:
     async def settle(self, call: CallRecord, settlement: Settlement) -> None:
         """Settle a call that brought nothing to keep."""
         await self._until_done("index", lambda: self._index.write(lambda tx: _settle(tx, call, settlement)))
+        self._ended(call, settlement, ())
 
     @staticmethod
     async def _until_done(what: str, attempt: Callable[[], Awaitable[object]]) -> None:

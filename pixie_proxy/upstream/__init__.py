@@ -39,6 +39,7 @@ class UpstreamRequest:
 
     path: str
     request_id: str
+    model: str = ""
     json: bytes | None = None
     form: tuple[TextPart | FilePart, ...] = ()
 

@@ -13,7 +13,7 @@ from pixie_proxy.records import Kind
 from pixie_proxy.relay.request import ImageRequest
 from pixie_proxy.web.answers import send_answer
 from pixie_proxy.web.bodies import read_form, read_json
-from pixie_proxy.web.context import REQUEST_ID, USER, context_of
+from pixie_proxy.web.context import MODEL, REQUEST_ID, USER, context_of
 
 _MAX_IDEMPOTENCY_KEY = 255
 
@@ -41,6 +41,7 @@ async def _paid_call(request: web.Request, kind: Kind) -> web.StreamResponse:
     try:
         with context.uploads.hold(request[USER]):
             asked = await _read(request, kind, uploads)
+        request[MODEL] = asked.model
     except BaseException:
         await asyncio.to_thread(shutil.rmtree, uploads, ignore_errors=True)
         raise
