@@ -105,15 +105,19 @@ class Histogram:
         """Name it, unit included; `bounds` grow, and one more without an end is there by itself."""
         self.name, self.help, self.labels = name, help, labels
         self._bounds = bounds
-        self._series: dict[tuple[str, ...], list[float]] = {}
+        # Of each series the counts between the bounds, the count above the last, and the sum.
+        self._series: dict[tuple[str, ...], list[float]] = {} if labels else {(): self._zeros()}
 
     def observe(self, value: float, *labels: str) -> None:
         """Add a value."""
         series = self._series.get(labels)
         if series is None:
-            series = self._series[labels] = [0] * (len(self._bounds) + 2)  # the last is the sum
+            series = self._series[labels] = self._zeros()
         series[bisect_left(self._bounds, value)] += 1
         series[-1] += value
+
+    def _zeros(self) -> list[float]:
+        return [0] * (len(self._bounds) + 2)
 
     def family(self) -> HistogramMetricFamily:
         """Give what Prometheus is told."""
