@@ -127,7 +127,7 @@ def _fields(record: logging.LogRecord, bound: int) -> dict[str, object]:
     line: dict[str, object] = {
         "time": f"{_second(int(record.created))}.{int(record.msecs):03d}Z",
         "level": record.levelname.lower(),
-        "logger": record.name,
+        "logger": record.name[:bound],
         "message": record.getMessage()[:bound],
     }
     for name, value in record.__dict__.items():
@@ -195,16 +195,11 @@ class _DirectHandler(logging.Handler):
         try:
             line = self.format(record)
         except Exception as exc:  # noqa: BLE001 - a record that can't be told must not break what it tells of
-            line = json.dumps(
-                {
-                    "level": "error",
-                    "message": "a line could not be written",
-                    "logger": record.name,
-                    "reason": type(exc).__name__,
-                }
-            )
-        if self._untold and self._write(_lost_line(self._untold)):
-            self._untold = 0
+            about = _record("a line could not be written", of=record.name, reason=type(exc).__name__)
+            line = self.format(about)
+        if self._untold:
+            lost = _record("lines were lost: stderr did not take them", lines=self._untold)
+            self._untold = 0 if self._write(self.format(lost)) else self._untold
         if self._untold or not self._write(line):
             self._untold += 1
             self._lost += 1
@@ -220,12 +215,7 @@ class _DirectHandler(logging.Handler):
         return True
 
 
-def _lost_line(lines: int) -> str:
-    return _dump(
-        {
-            "level": "warning",
-            "logger": __name__,
-            "message": "lines were lost: stderr did not take them",
-            "lines": lines,
-        }
-    )
+def _record(message: str, **fields: object) -> logging.LogRecord:
+    """Make a record about the log itself."""
+    about = {"name": __name__, "levelno": logging.WARNING, "levelname": "WARNING", "msg": message}
+    return logging.makeLogRecord({**about, **fields})
