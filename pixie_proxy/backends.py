@@ -39,7 +39,11 @@ def prepare_data_dir(settings: Settings) -> None:
 def open_storage(settings: Settings, writers: WorkerThreads) -> Storage:
     """Open the storage of the settings. Raises ConfigError."""
     if settings.storage.kind == "s3":
-        raise ConfigError("storage.kind: s3 is not in this version yet; use local")
+        from pixie_proxy.storage.bucket import Bucket
+        from pixie_proxy.storage.s3 import S3Storage
+
+        s3 = settings.storage.s3
+        return S3Storage(Bucket(s3), redirects=s3.serve == "redirect")
     path = settings.storage_path
     try:
         _make_directory(path)

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+from _pytest.nodeid import NodeId
 
 from tests.support.proxy import RunningProxy, run_proxy
+from tests.support.s3_servers import CEPH_PROGRAMS, SWIFT_PROGRAMS, S3Server, running_ceph, running_swift
 from tests.support.upstream import ScriptedUpstream
 
 ProxyFactory = Callable[..., AbstractAsyncContextManager[RunningProxy]]
@@ -28,6 +30,32 @@ async def proxy(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[Run
     """Serve a proxy in this process, in front of the scripted upstream, with its data in `tmp_path`."""
     async with run_proxy(tmp_path / "data", upstream.base_url) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Run Ceph's S3 gateway. Its tests are of one xdist group, so that one worker starts it, once."""
+    for program in CEPH_PROGRAMS:
+        require(program)
+    with running_ceph(tmp_path_factory.mktemp("ceph")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Run Swift's S3 gateway, which knows no conditional PUT."""
+    for program in SWIFT_PROGRAMS:
+        require(program)
+    with running_swift(tmp_path_factory.mktemp("swift")) as server:
+        yield server
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let xdist's groups count: it writes them to a field that pytest 9.2 does not read any more (its issue 1386)."""
+    for item in items:
+        if (named := vars(item).get("_nodeid")) is not None:
+            item._id = NodeId.parse(named)
 
 
 def require(program: str) -> str:

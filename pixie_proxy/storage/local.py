@@ -5,19 +5,21 @@ obstore's LocalStore never fsyncs, so a power cut could take images that clients
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
 import stat
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
 
 import aiofiles
 
 from pixie_proxy.disk import SharedSync, fsync_directory, write_durably
 from pixie_proxy.errors import StorageUnavailable
-from pixie_proxy.storage import MANIFEST, PIECE_BYTES, ObjectMissing
+from pixie_proxy.storage import MANIFEST, PAGE_FILES, PIECE_BYTES, ObjectMissing, StoredFile
 from pixie_proxy.threads import WorkerThreads
 
 
@@ -55,6 +57,13 @@ class LocalStorage:
                     start += len(piece)
                     yield piece
 
+    async def walk(self, ref: str) -> AsyncIterator[list[StoredFile]]:
+        """Read directory by directory, a page at a time in a thread."""
+        files = _files_below(self._root, ref)
+        with _read_errors(ref):
+            while page := await asyncio.to_thread(lambda: list(islice(files, PAGE_FILES))):
+                yield page
+
     async def put(self, ref: str, data: bytes) -> None:
         """Write beside the target, fsync, and rename over it."""
         await self._write(self._put, self._path(ref), data)
@@ -62,6 +71,10 @@ class LocalStorage:
     async def delete(self, ref: str) -> None:
         """Unlink a file or a whole folder."""
         await self._write(self._delete, self._path(ref))
+
+    async def link(self, ref: str, expires_s: int) -> str | None:
+        """Give none: files are read through us."""
+        return None
 
     async def close(self) -> None:
         """Hold nothing: files are closed as they are read."""
@@ -147,6 +160,26 @@ class LocalStorage:
             shutil.rmtree(target)
         else:
             Path(target).unlink(missing_ok=True)
+
+
+def _files_below(root: str, ref: str) -> Iterator[StoredFile]:
+    """Give the files below a folder; sorted as their whole refs are, in which a `/` follows a folder's name."""
+    try:
+        with os.scandir(f"{root}/{ref}") as entries:
+            found = sorted((f"{entry.name}/" if entry.is_dir() else entry.name, entry) for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        return
+    for name, entry in found:
+        if name.endswith("/"):
+            yield from _files_below(root, f"{ref}/{entry.name}")
+            continue
+        try:
+            status = entry.stat()
+        except FileNotFoundError:  # it has gone since
+            continue
+        yield StoredFile(
+            ref=f"{ref}/{name}", size_bytes=status.st_size, modified_us=status.st_mtime_ns // 1000
+        )
 
 
 def _copy_durably(source: str, target: str) -> None:

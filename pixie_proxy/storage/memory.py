@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 from pixie_proxy.errors import StorageUnavailable
-from pixie_proxy.storage import MANIFEST, PIECE_BYTES, ObjectMissing
+from pixie_proxy.storage import MANIFEST, PAGE_FILES, PIECE_BYTES, ObjectMissing, StoredFile
 
 
 class MemoryStorage:
@@ -41,6 +42,16 @@ class MemoryStorage:
         for at in range(0, len(data), PIECE_BYTES):
             yield bytes(data[at : at + PIECE_BYTES])
 
+    async def walk(self, ref: str) -> AsyncIterator[list[StoredFile]]:
+        """Sort the refs. When a file was written is not kept, so all are new."""
+        now_us = time.time_ns() // 1000
+        found = sorted((name, len(data)) for name, data in self.files.items() if name.startswith(f"{ref}/"))
+        for at in range(0, len(found), PAGE_FILES):
+            yield [
+                StoredFile(ref=name, size_bytes=size_bytes, modified_us=now_us)
+                for name, size_bytes in found[at : at + PAGE_FILES]
+            ]
+
     async def put(self, ref: str, data: bytes) -> None:
         """Keep the bytes."""
         self.files[ref] = data
@@ -49,6 +60,10 @@ class MemoryStorage:
         """Forget the file, or all below the folder."""
         for name in [name for name in self.files if name == ref or name.startswith(f"{ref}/")]:
             del self.files[name]
+
+    async def link(self, ref: str, expires_s: int) -> str | None:
+        """Give none: files are read through us."""
+        return None
 
     async def close(self) -> None:
         """Hold nothing."""
