@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
@@ -17,6 +19,13 @@ from pixie_proxy.media import EXTENSIONS
 from pixie_proxy.records import VISIBILITIES, ImageRecord, User, Visibility, is_id
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.storage import PIECE_BYTES, ObjectMissing, Storage
+
+log = logging.getLogger(__name__)
+
+LINK_S = 60
+"""How long an address of the storage's own can be used to begin a download."""
+
+_HARMLESS = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,22 +69,46 @@ class Library:
 
     async def open(self, record: ImageRecord) -> OpenImage:
         """Find an image's bytes. Raises StorageUnavailable when they are not where they must be, or of another size."""
+        path = self._spool.find(record.request_id, record.ref.rsplit("/", 1)[-1])
+        if path is not None:  # looked for first: what moves meanwhile moves from here to storage
+            return OpenImage(record=record, spooled=path)
         size_bytes = await self._size(record.ref)
-        if size_bytes is None:
-            path = self._spool.find(record.request_id, record.ref.rsplit("/", 1)[-1])
-            if path is not None:
-                return OpenImage(record=record, spooled=path)
-            size_bytes = await self._size(record.ref)  # it may have moved between the two looks
         if size_bytes is None:
             message = "The image's bytes are missing in storage. Please tell the admin."
             raise StorageUnavailable(message)
         if size_bytes != record.size_bytes:
-            message = "The image in storage is damaged. Please tell the admin."
-            raise StorageUnavailable(message)
+            raise _damaged(record)
         return OpenImage(record=record, spooled=None)
 
+    async def link(self, image: OpenImage) -> str | None:
+        """Give a short-lived address of the storage's own for an image, where storage gives such and it is safe.
+
+        Only for what no browser runs: our headers, which make everything else harmless, do not go out with it.
+        """
+        if image.spooled is not None or image.record.mime not in _HARMLESS:
+            return None
+        return await self._storage.link(image.record.ref, LINK_S)
+
     async def read(self, image: OpenImage, start: int, stop: int) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes of `[start, stop)`."""
+        """Yield the bytes of `[start, stop)`. Raises StorageUnavailable where they are not the ones that were kept.
+
+        Of a whole image the last piece is held back until the digest is right: so nobody gets a wrong one as whole.
+        """
+        digest = hashlib.sha256() if (start, stop) == (0, image.record.size_bytes) else None
+        held, left = b"", stop - start
+        async for piece in self._pieces(image, start, stop):
+            if digest is not None:
+                digest.update(piece)
+            if held:
+                yield held
+            held = piece
+            left -= len(piece)
+        if left or (digest is not None and digest.hexdigest() != image.record.sha256):
+            raise _damaged(image.record)
+        if held:
+            yield held
+
+    async def _pieces(self, image: OpenImage, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         if image.spooled is not None:
             try:
                 async with aiofiles.open(image.spooled, "rb") as file:
@@ -177,6 +210,11 @@ def may_see(record: ImageRecord, viewer: User) -> bool:
 def may_change(record: ImageRecord, viewer: User) -> bool:
     """Apply the rule for changes: an image is its owner's and the admins'; viewers only look."""
     return viewer.is_admin or (record.owner_id == viewer.id and viewer.role != "viewer")
+
+
+def _damaged(record: ImageRecord) -> StorageUnavailable:
+    log.error("an image in storage is damaged", extra={"image": record.id, "ref": record.ref})
+    return StorageUnavailable("The image in storage is damaged. Please tell the admin.")
 
 
 def _not_found(what: str) -> NotFound:
