@@ -197,10 +197,11 @@ def _run_at_once(folder: Path, *commands: tuple[str, ...]) -> None:
 
 @contextmanager
 def _started(folder: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server until the end. It gets no time to say goodbye: nothing that it has is of use any more."""
+    """Run a server until the end, be it ours. It gets no time to say goodbye: nothing that it has is of use then."""
+    bound = ("setpriv", "--pdeathsig", "KILL", *command)
     with (folder / f"{Path(command[0]).name}.out").open("wb") as out:
         process = subprocess.Popen(
-            command, cwd=folder, env=_environment(folder), stdout=out, stderr=out, stdin=subprocess.DEVNULL
+            bound, cwd=folder, env=_environment(folder), stdout=out, stderr=out, stdin=subprocess.DEVNULL
         )
     try:
         yield process
