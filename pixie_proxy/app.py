@@ -36,7 +36,7 @@ from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.kept import KeptFiles
 from pixie_proxy.spool.recovery import Recovery
-from pixie_proxy.storage import SENTINEL, Storage, sentinel
+from pixie_proxy.storage import SENTINEL, Storage, StorageRefused, sentinel
 from pixie_proxy.tasks import TaskKeeper
 from pixie_proxy.threads import WorkerThreads
 from pixie_proxy.upstream.catalog import Catalog
@@ -233,7 +233,10 @@ async def _claim_storage(index: Index, storage: Storage) -> None:
     known = await index.read(lambda tx: stored.get(tx, "storage_id"))
     # A start that dies between the two puts leaves this word in the index, and the next one goes on.
     begun = await index.read(lambda tx: stored.get(tx, "storage_id_begun"))
-    found = await sentinel(storage)
+    try:
+        found = await sentinel(storage)
+    except StorageRefused as exc:
+        raise ConfigError(f"storage.s3: {exc.message} Nothing was changed") from None
     if known is None and found in {None, begun}:
         made = await index.write(
             lambda tx: stored.put_if_absent(tx, "storage_id_begun", secrets.token_hex(16))

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pixie_proxy.disk import SharedSync, fsync_directory
@@ -120,11 +120,16 @@ class Spool:
         self.ballast.wanted_bytes = INDEX_BYTES + ROOM_PER_IMAGE_BYTES * images
 
     def find(self, request_id: str, file: str) -> Path | None:
-        """Look for an image that storage has not got yet, in the folders of all processes on this host."""
-        own = self.folder / request_id / file
-        if own.is_file():
-            return own
-        return next((path for path in self.root.glob(f"*/{request_id}/{file}") if path.is_file()), None)
+        """Look for an image that storage has not got yet, in the folders of all processes on this host.
+
+        A spool that can't be read has none: storage may have it all the same.
+        """
+        with suppress(OSError):
+            for process in (self.folder, *self.root.iterdir()):
+                path = process / request_id / file
+                if path.is_file():
+                    return path
+        return None
 
     def has(self, process: str) -> bool:
         """Tell whether a process has a part of this spool: every one that may have calls has."""

@@ -22,7 +22,7 @@ from pixie_proxy.errors import (
 from pixie_proxy.records import new_id
 from pixie_proxy.web.context import BEGAN, CONTEXT, REQUEST_ID, STREAMING
 from pixie_proxy.web.html import error_page, wants_page
-from pixie_proxy.web.observe import note_error
+from pixie_proxy.web.observe import note_broken, note_error
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     if not response.prepared:
         if request.get(STREAMING):
             # What has begun can't become an error any more: it must end so that nobody takes it for whole.
+            note_broken(request)
             if request.transport is not None:
                 request.transport.abort()
             return response

@@ -14,6 +14,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from pixie_proxy.index import Tx
+from pixie_proxy.spool.kept import KeptImage
 from tests.support.figures import RecordFigure
 from tests.support.pictures import png
 from tests.support.proxy import MEMBER_KEY, OTHER_KEY, RunningProxy
@@ -310,8 +311,8 @@ async def test_an_image_that_vanishes_under_the_reader_breaks_the_answer(
     kept_files = context_of(proxy).library._kept
     opened = kept_files.open
 
-    async def open_and_cut(ref: str, size_bytes: int, damage: str | None = None) -> Any:
-        file = await opened(ref, size_bytes)
+    async def open_and_cut(image: KeptImage) -> Any:
+        file = await opened(image)
         path.write_bytes(path.read_bytes()[:1_500_000])
         return file
 
