@@ -69,7 +69,7 @@ def measured(promises: list[Promise]) -> Iterator[Statement]:
 def ids_by_test(promises: list[Promise]) -> dict[str, list[str]]:
     """Tell which statements a test (`file::name`) shows."""
     found: dict[str, list[str]] = {}
-    for statement in measured(promises):
+    for statement in [each for promise in promises for each in promise.statements if each.id is not None]:
         for test in statement.tests:
             found.setdefault(test, []).append(str(statement.id))
     return found

@@ -9,7 +9,7 @@ import re
 from contextlib import suppress
 
 from pixie_proxy.config import Settings
-from pixie_proxy.errors import UpstreamUnreachable
+from pixie_proxy.errors import ProxyError, UpstreamUnreachable
 from pixie_proxy.gallery.sharing import LinkSigner
 from pixie_proxy.generation.billing import Billing
 from pixie_proxy.generation.ending import Ending
@@ -155,12 +155,18 @@ class Relaying:
         error, settlement = outcome_unknown(job.call.id), self._billing.unknown(job, reason)
         if pump is not None and pump.names:
             manifest = await self._keeping.seal(job, pump, settlement)
-            job.fail(error)
+            self._tell(job, error)
             await self._keeping.finish(job, manifest)
             return
         await job.spooled.remove()
         await self._keeping.settle(job, settlement)
+        self._tell(job, error)
+
+    @staticmethod
+    def _tell(job: Job, error: ProxyError) -> None:
+        """Tell a client that is there how its call ended: who asks once more, and not as a retry, wants a new one."""
         job.fail(error)
+        job.delivery.delivered()
 
 
 def _backoff_s(resend: int) -> float:

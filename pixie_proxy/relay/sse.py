@@ -21,6 +21,7 @@ from pixie_proxy.relay.lifting import (
     load_json,
     url_member,
 )
+from pixie_proxy.relay.outcome import Outcome, kind_of
 from pixie_proxy.relay.pieces import AnswerBroken, AnswerTruncated, EventEnded, EventKind
 from pixie_proxy.relay.scrubbing import Scrub
 
@@ -50,12 +51,7 @@ class SseCapture(Capture):
         super().__init__(
             link=link, mute=mute, scrub=scrub, max_bytes=max_bytes, max_text_bytes=max_text_bytes
         )
-        self.completed = 0
-        """How many `completed` events with an image, or a link to one, have ended."""
-        self._expected = expected
-        self._has_error = False  # an error event has ended
-        self._is_done = False  # [DONE] came
-        self._is_spoilt = False  # an event was given out in part and has no good end
+        self._outcome = Outcome(expected)
         self._may_have_bom = True
         self._line_end = b"\n"  # as the upstream writes it
         self._is_after_cr = False  # a LF that comes next belongs to the last line
@@ -68,16 +64,13 @@ class SseCapture(Capture):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all expected images came, or an error or `[DONE]`, and no event is open behind it."""
-        return self._has_all and self._is_idle and not (self._is_broken or self._is_spoilt)
+        """Whether all that is due came, an error or `[DONE]`, and no event is open behind it."""
+        return self._outcome.is_whole and self._is_idle and not (self._is_broken or self._outcome.is_spoilt)
 
     @property
-    def _has_outcome(self) -> bool:
-        return self._has_error or self.completed > 0
-
-    @property
-    def _has_all(self) -> bool:
-        return self._has_outcome and (self._has_error or self._is_done or self.completed >= self._expected)
+    def completed(self) -> int:
+        """How many final images, or links to one, have come."""
+        return self._outcome.completed
 
     @property
     def _is_idle(self) -> bool:
@@ -201,8 +194,8 @@ class SseCapture(Capture):
         if not self._has_lines:
             self._pass(end)
             return
-        is_done = self._payload.strip() == b"[DONE]"
-        self._is_done = self._is_done or is_done
+        if is_done := self._payload.strip() == b"[DONE]":
+            self._outcome.is_done = True
         fields = self._load(bytes(self._payload))
         if fields is None and not is_done:
             # The standard drops an event without data, and SDKs die of it, as of one that is no JSON.
@@ -211,15 +204,13 @@ class SseCapture(Capture):
             self._begin_event()
             return
         fields = fields or {}
-        kind = _kind(fields, self._name)
+        kind = kind_of(fields, self._name)
         slot = lift_slot(fields)
         if self._mark is None:
             self._pass(end)
         else:
             self._give_tail(end, kind, slot, fields, self._mark)
-        self._has_error = self._has_error or kind == "error"
-        if kind == "completed" and (slot is not None or is_link(fields)):
-            self.completed += 1
+        self._outcome.note(kind, has_image=slot is not None or is_link(fields))
         self._end_relay()
         self._pieces.append(EventEnded(kind, slot, fields))
         self._begin_event()
@@ -249,7 +240,7 @@ class SseCapture(Capture):
         if self._mark is None:
             self._mark = self._skeleton.begin_event()
         cuts = self._walk.cuts
-        if cuts and _kind(self._load(self._payload + b'"}') or {}, self._name) == "partial":
+        if cuts and kind_of(self._load(self._payload + b'"}') or {}, self._name) == "partial":
             cuts = []
         self._payload += b"%d" % self._slots
         text = self._cut_text(begin, cuts)
@@ -270,7 +261,7 @@ class SseCapture(Capture):
         """Give up an event that was given out in part and has no good end. Its image is good, if it is whole."""
         if self._mark is None:
             return
-        self._is_spoilt = True
+        self._outcome.is_spoilt = True
         slot = self._slots - 1
         if self._image is None and slot in self._whole and self._looks_final:
             self._pieces.append(EventEnded("completed", slot, None))
@@ -301,12 +292,7 @@ class SseCapture(Capture):
             self._mend()
         elif self._text:
             self._pass(len(self._text))
-        if self._is_spoilt:
-            raise AnswerBroken("an event with an image is no JSON")
-        if not self._has_outcome:
-            raise AnswerTruncated("the stream ended without a completed image or an error")
-        if was_cut and not self._has_all:
-            raise AnswerTruncated(f"the stream broke off behind {self.completed} of {self._expected} images")
+        self._outcome.judge(was_cut=was_cut)
 
     def _mend(self) -> None:
         """End an event that is whole but for its line ends: clients drop an event without its blank line silently."""
@@ -314,7 +300,7 @@ class SseCapture(Capture):
         if self._is_data:
             payload += self._text[self._payload_at :]
         if payload.strip() != b"[DONE]":
-            kind = _kind(self._load(payload) or {}, self._name)
+            kind = kind_of(self._load(payload) or {}, self._name)
             if kind not in {"completed", "error"}:
                 raise AnswerTruncated("the stream ended within an event")
         if self._is_after_cr:
@@ -323,17 +309,3 @@ class SseCapture(Capture):
             self._text += self._line_end
         self._text += self._line_end
         self._read_lines()
-
-
-def _kind(fields: dict[str, Any], name: bytes) -> EventKind:
-    """Tell what an event is by its `type`, else by its `event:` line; without data it is nothing."""
-    if not fields:
-        return "other"
-    type_ = fields.get("type")
-    if not isinstance(type_, str):
-        type_ = name.decode("utf-8", "replace")
-    if type_.endswith(".partial_image"):
-        return "partial"
-    if type_.endswith(".completed"):
-        return "completed"
-    return "error" if type_ == "error" or fields.get("error") or name == b"error" else "other"

@@ -24,6 +24,7 @@ from pixie_proxy.spool.call import StoredName
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.spool.recovery import Recovery
+from pixie_proxy.storage import SENTINEL
 from pixie_proxy.storage.local import LocalStorage
 from pixie_proxy.threads import WorkerThreads
 
@@ -48,6 +49,8 @@ class Keeper:
         data_dir = self._data_dir
         (data_dir / "storage").mkdir(parents=True, exist_ok=True)
         storage = LocalStorage(data_dir / "storage", self._writers)
+        if not (data_dir / "storage" / SENTINEL).exists():
+            await storage.put(SENTINEL, b"of a power test\n")
         self._index = await open_sqlite(data_dir / "pixie.db", lock_path=data_dir / "pixie.lock")
         await self._index.write(lambda tx: accounts.add_user(tx, OWNER))
         self._spool.open()

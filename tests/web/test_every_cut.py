@@ -85,10 +85,11 @@ class Cut:
 
 
 def _boundaries(shape: Shape) -> set[int]:
-    """Give the places where things end: the first and last bytes, quotes, brackets and line ends."""
+    """Give the places where things end: brackets and lines, and at both ends of the answer also quotes."""
     marks = {0, 1, len(shape.sent)}
     for place, byte in enumerate(shape.sent):
-        if byte in b'"{}[]\n' and (place < 60 or len(shape.sent) - place < 200):
+        is_near_end = place < 60 or len(shape.sent) - place < 100
+        if byte in b"{}[]\n" or (byte in b'"' and is_near_end):
             marks |= {place, place + 1}
     return marks
 
