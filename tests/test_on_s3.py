@@ -18,7 +18,7 @@ from pixie_proxy.config import S3Settings
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.storage import MANIFEST, SENTINEL
 from pixie_proxy.storage.bucket import Bucket
-from tests.cli.running import pixie
+from tests.cli.running import Ended, pixie
 from tests.support import outside
 from tests.support.pictures import png, svg
 from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, RunningProxy, run_proxy, spawn_proxy
@@ -360,3 +360,35 @@ async def test_another_bucket_stops_the_start(
     with pytest.raises(ConfigError, match="is it mounted"):
         async with run_proxy(tmp_path / "data", upstream.base_url, storage=storage(ceph.bucket())):
             pass
+
+
+async def test_a_bucket_is_checked_and_an_index_rebuilt_from_it(
+    tmp_path: Path, upstream: ScriptedUpstream, s3: dict[str, Any], relay: S3Relay
+) -> None:
+    """`pixie verify` finds rot and condemns nothing that is only away; `pixie reindex` brings every image back."""
+    upstream.default(*image_json([PICTURE]))
+    data = tmp_path / "data"
+    async with run_proxy(data, upstream.base_url, storage=storage(s3)) as proxy:
+        image = await make(proxy)
+    variables = {f"PIXIE_STORAGE__S3__{name.upper()}": value for name, value in s3.items()}
+
+    async def run(*arguments: str) -> Ended:
+        return await pixie(*arguments, "--data", "data", cwd=tmp_path, PIXIE_STORAGE__KIND="s3", **variables)
+
+    assert (await run("verify")).code == 0
+    await relay.go_away()
+    away = await run("verify")
+    assert (away.code, away.out) == (2, "")
+    assert away.errors[0].startswith("pixie: The S3 storage is away")
+    await relay.come_back()
+    for file in data.glob("pixie.db*"):
+        file.unlink()
+    rebuilt = await run("reindex", "--apply")
+    assert rebuilt.code == 0, rebuilt.err
+    assert (await run("verify")).code == 0
+    (key,) = [key for key in await keys(s3) if key.endswith("0.png")]
+    await Bucket(S3Settings(**s3)).put(key, PICTURE[:-1] + b"?", attributes={})
+    found = await run("verify", "--json")
+    assert found.code == 1
+    (finding,) = orjson.loads(found.out)["findings"]
+    assert (finding["kind"], finding["image_id"]) == ("rotten", image["id"])

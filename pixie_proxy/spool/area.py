@@ -141,12 +141,8 @@ class Spool:
         locks: list[int] = []
         folders: list[Path] = []
         try:
-            for folder in sorted(self.root.iterdir()):
-                if (
-                    folder.name in {UPLOADS, PARTIALS, self.process}
-                    or folder.name.startswith(".")
-                    or not folder.is_dir()
-                ):
+            for folder in processes_in(self.root):
+                if folder.name == self.process:
                     continue
                 try:
                     locks.append(_take_lock(folder / LOCK))
@@ -164,6 +160,15 @@ class Spool:
         shutil.rmtree(self.root / UPLOADS / folder.name, ignore_errors=True)
         if not calls_in(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def processes_in(root: Path) -> list[Path]:
+    """List the folders of processes, dead or alive."""
+    return sorted(
+        folder
+        for folder in root.iterdir()
+        if folder.name not in {UPLOADS, PARTIALS} and not folder.name.startswith(".") and folder.is_dir()
+    )
 
 
 def calls_in(folder: Path) -> list[Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pixie_proxy.records import id_time_us
-from pixie_proxy.spool.area import calls_in
+from pixie_proxy.spool.area import calls_in, processes_in
 
 
 class Depth(NamedTuple):
@@ -23,8 +23,8 @@ class Depth(NamedTuple):
 def measure(root: Path) -> Depth:
     """Look through the folders of all processes on this host, dead ones too. Blocks. Raises OSError."""
     calls: list[str] = []
-    for process in root.iterdir():
-        with suppress(FileNotFoundError, NotADirectoryError):  # gone meanwhile
+    for process in processes_in(root):
+        with suppress(FileNotFoundError):  # gone meanwhile
             calls += [call.name for call in calls_in(process)]
     oldest_s = max(0.0, time.time() - id_time_us(min(calls)) / 1_000_000) if calls else 0.0
     disk = os.statvfs(root)

@@ -224,6 +224,12 @@ async def test_the_spool_is_measured_when_asked(proxy: RunningProxy, upstream: S
     assert seen("pixie_spool_free_bytes") > 0
     go_on.set()
     await calling
+    upstream.script(*image_sse([png()], partials=1))
+    async for _ in await proxy.sdk().images.generate(  # whose partial image stays in the spool for a while
+        model="gpt-image-2", prompt="a stream", stream=True, partial_images=1
+    ):
+        pass
+    await ended(proxy)
     after = await scrape(proxy)
     assert (after("pixie_spool_calls"), after("pixie_spool_oldest_seconds")) == (0, 0)
 
