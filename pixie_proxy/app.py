@@ -30,20 +30,23 @@ from pixie_proxy.generation.keeping import Keeping
 from pixie_proxy.generation.relaying import Relaying
 from pixie_proxy.index import Index, ledger
 from pixie_proxy.index import settings as stored
+from pixie_proxy.metrics import Metrics
 from pixie_proxy.pricing import load_prices
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.kept import KeptFiles
 from pixie_proxy.spool.recovery import Recovery
-from pixie_proxy.storage import SENTINEL, Storage, sentinel
+from pixie_proxy.storage import SENTINEL, Storage, StorageRefused, sentinel
 from pixie_proxy.tasks import TaskKeeper
 from pixie_proxy.threads import WorkerThreads
 from pixie_proxy.upstream.catalog import Catalog
 from pixie_proxy.upstream.fetch import ImageFetcher
+from pixie_proxy.upstream.measured import MeasuredUpstream
 from pixie_proxy.web.attempts import Attempts
 from pixie_proxy.web.context import CONTEXT, Context
 from pixie_proxy.web.edge import edge
 from pixie_proxy.web.login import ATTEMPTS
+from pixie_proxy.web.observe import observe
 from pixie_proxy.web.routes import build
 
 log = logging.getLogger(__name__)
@@ -57,7 +60,9 @@ LAST_HANDLERS_S = 5.0
 
 def create_app(settings: Settings) -> web.Application:
     """Wire the proxy; everything is opened when the application starts and closed in reverse when it stops."""
-    app = web.Application(middlewares=[edge], client_max_size=settings.uploads.max_json_mb * 1_000_000)
+    app = web.Application(
+        middlewares=[observe, edge], client_max_size=settings.uploads.max_json_mb * 1_000_000
+    )
     app.add_routes(build())
     app[ATTEMPTS] = Attempts()
 
@@ -79,6 +84,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         {name: price.model_dump(exclude_none=True) for name, price in settings.models.prices.items()}
     )
     catalog = Catalog(settings.models, frozenset(prices.models()))
+    metrics = Metrics(catalog.known())
     writers = WorkerThreads(WRITER_THREADS, "durable")
     tasks = TaskKeeper()  # calls: a drain waits for them
     background = TaskKeeper()  # what runs until the end
@@ -89,7 +95,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         spool = Spool(data_dir / "spool", writers, marks=[data_dir / backends.INDEX_FILE])
         storage = backends.open_storage(settings, writers, spool.disk)
         disks = [spool.disk] if storage.disk is None else [spool.disk, storage.disk]
-        upstream = backends.open_upstream(settings)
+        upstream = MeasuredUpstream(backends.open_upstream(settings), metrics)
         closing.push_async_callback(upstream.close)
         index = await backends.open_index(settings, spool.disk)
         closing.push_async_callback(index.close)
@@ -99,7 +105,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         spool.open()
         links = LinkSigner(await _link_secret(index), settings.link_base(settings.server.port))
         directory = await _open_directory(settings, index)
-        finisher = Finisher(index, storage)
+        finisher = Finisher(index, storage, metrics.call_ended)
         billing = Billing(prices)
         keeping = Keeping(finisher, tasks, settings.gallery.visibility)
         relaying = Relaying(
@@ -126,6 +132,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             deliveries=deliveries,
             tasks=tasks,
             threads=writers,
+            metrics=metrics,
         )
         thumbnails_dir = data_dir / "thumbnails"
         upkeep = Upkeep(index, storage, background, partial(forget_thumbnails, thumbnails_dir))
@@ -141,6 +148,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             disk.on_back += [finisher.nudge, upkeep.nudge]
             background.spawn(disk.run(), f"watch {disk.name}")
         background.spawn(directory.watch(), "directory")
+        background.spawn(metrics.watch_loop(), "loop lag")
         background.spawn(Recovery(spool, index, storage, finisher, writers).run(), "recovery")
         background.spawn(upkeep.run(), "upkeep")
         background.spawn(deliveries.run(), "deliveries")
@@ -160,6 +168,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             spool=spool,
             handlers=handlers,
             disks=disks,
+            metrics=metrics,
         )
         if left := len(tasks):
             log.error("stopping with calls still running", extra={"calls": left})
@@ -224,7 +233,10 @@ async def _claim_storage(index: Index, storage: Storage) -> None:
     known = await index.read(lambda tx: stored.get(tx, "storage_id"))
     # A start that dies between the two puts leaves this word in the index, and the next one goes on.
     begun = await index.read(lambda tx: stored.get(tx, "storage_id_begun"))
-    found = await sentinel(storage)
+    try:
+        found = await sentinel(storage)
+    except StorageRefused as exc:
+        raise ConfigError(f"storage.s3: {exc.message} Nothing was changed") from None
     if known is None and found in {None, begun}:
         made = await index.write(
             lambda tx: stored.put_if_absent(tx, "storage_id_begun", secrets.token_hex(16))

@@ -41,9 +41,13 @@ def prepare_data_dir(settings: Settings) -> None:
 def open_storage(
     settings: Settings, writers: WorkerThreads, data_disk: Disk, *, must_exist: bool = False
 ) -> Storage:
-    """Open the storage of the settings, made if need be and not `must_exist`. Raises ConfigError."""
+    """Open the storage of the settings, made if need be and not `must_exist`; a bucket never is. Raises ConfigError."""
     if settings.storage.kind == "s3":
-        raise ConfigError("storage.kind: s3 is not in this version yet; use local")
+        from pixie_proxy.storage.bucket import Bucket
+        from pixie_proxy.storage.s3 import S3Storage
+
+        s3 = settings.storage.s3
+        return S3Storage(Bucket(s3), redirects=s3.serve == "redirect")
     path = settings.storage_path
     if must_exist and not path.is_dir():
         raise ConfigError(f"storage.path: {path} is not there: is it mounted?")

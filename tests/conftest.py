@@ -5,15 +5,17 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import pytest
+from _pytest.nodeid import NodeId
 
 from benchmarks import promises
 from tests.support.figures import FigureBook, RecordFigure, record
 from tests.support.proxy import RunningProxy, run_proxy
+from tests.support.s3_servers import CEPH_PROGRAMS, SWIFT_PROGRAMS, S3Server, running_ceph, running_swift
 from tests.support.upstream import ScriptedUpstream
 
 log = logging.getLogger(__name__)
@@ -31,12 +33,24 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(FigureBook(), "figures")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests with the statements that they show."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
+    """Mark tests with the statements that they show, and let xdist's groups count.
+
+    xdist writes a group to a field that pytest 9.2 does not read any more (its issue 1386).
+    """
     for item in items:
-        for statement in _STATEMENTS.get(item.nodeid.partition("[")[0], ()):
+        for statement in _STATEMENTS.get(_name(item), ()):
             item.add_marker(statement)
+    yield
+    for item in items:
+        if (named := vars(item).get("_nodeid")) is not None:
+            item._id = NodeId.parse(named)
+
+
+def _name(item: pytest.Item) -> str:
+    """Give a test as `file::name`: without its parameters and its group."""
+    return item.nodeid.partition("[")[0].partition("@")[0]
 
 
 @pytest.fixture
@@ -44,7 +58,7 @@ def record_figure(request: pytest.FixtureRequest) -> RecordFigure:
     """Record figures about a statement, for the page that `make torture` is for: `record_figure("R12", calls=1000)`."""
 
     def note(statement: str, **figures: float | str) -> None:
-        test = request.node.nodeid.partition("[")[0]
+        test = _name(request.node)
         assert statement in _STATEMENTS.get(test, ()), f"benchmarks/guarantees.yaml: {statement} lacks {test}"
         record(request.node, statement, figures)
 
@@ -63,6 +77,24 @@ async def proxy(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[Run
     """Serve a proxy in this process, in front of the scripted upstream, with its data in `tmp_path`."""
     async with run_proxy(tmp_path / "data", upstream.base_url) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def ceph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Run Ceph's S3 gateway. Its tests are of one xdist group, so that one worker starts it, once."""
+    for program in CEPH_PROGRAMS:
+        require(program)
+    with running_ceph(tmp_path_factory.mktemp("ceph")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """Run Swift's S3 gateway, which knows no conditional PUT."""
+    for program in SWIFT_PROGRAMS:
+        require(program)
+    with running_swift(tmp_path_factory.mktemp("swift")) as server:
+        yield server
 
 
 def require(program: str) -> str:

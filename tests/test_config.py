@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 SECRET = "sk-never-show-this-0123456789"
 KEY, DIGEST = "abcdefgh", hashlib.sha256(b"abcdefgh").hexdigest()
 URL_RULE = "must be a URL such as https://images.example.org, without a query"
+PREFIX_RULE = "must be folders such as team/images: letters, digits, - _ . and single slashes"
 
 Load = Callable[..., Settings]
 
@@ -112,6 +113,15 @@ def test_the_key_comes_from_openais_own_variable(load: Load) -> None:
         ("server: {drain_s: .inf}", "server.drain_s: input should be a finite number"),
         ("server: 5", "server: input should be a valid dictionary or instance of ServerSettings"),
         ("storage: {kind: ftp}", "storage.kind: input should be 'local' or 's3'"),
+        ("storage: {kind: s3}", "storage: kind s3 needs s3.bucket"),
+        (
+            "storage: {s3: {bucket: pictures, access_key_id: a}}",
+            "storage.s3: give both access_key_id and secret_access_key, or neither",
+        ),
+        *[
+            (f"storage: {{s3: {{prefix: {prefix}}}}}", f"storage.s3.prefix: {PREFIX_RULE}")
+            for prefix in ("a//b", "../b", "'a b'", "a/./b")
+        ],
         ("upstream: {base_url: api.openai.com}", f"upstream.base_url: {URL_RULE}"),
         ("upstream: {base_url: 'https://x/v1?a=b'}", f"upstream.base_url: {URL_RULE}"),
         ("limits: {usd_per_day: -1}", "limits.usd_per_day: input should be greater than or equal to 0"),
@@ -253,7 +263,7 @@ def test_secrets_do_not_show_in_a_repr(load: Load) -> None:
     """Whoever logs the settings logs no key."""
     settings = load(
         f"upstream: {{api_key: {SECRET}}}\nindex: {{url: 'postgresql://a:{SECRET}@h/d'}}\n"
-        f"users: [{{name: a, key: {SECRET}}}]\nstorage: {{s3: {{secret_access_key: {SECRET}}}}}"
+        f"users: [{{name: a, key: {SECRET}}}]\nstorage: {{s3: {{access_key_id: a, secret_access_key: {SECRET}}}}}"
     )
     shown = [repr(settings), str(settings), str(settings.model_dump()), settings.model_dump_json()]
     assert not [text for text in shown if SECRET in text]

@@ -40,7 +40,7 @@ def command(
 
     Its data lives in ./pixie-demo unless --data says otherwise, apart from that of a real proxy.
     """
-    logs.set_up(logging.ERROR)  # what a first start tells is no news here
+    logs.set_up(logs.level_of(os.environ, logging.ERROR))  # what a first start tells is no news here
     if data_dir is None and "PIXIE_SERVER__DATA_DIR" not in os.environ:
         data_dir = _DATA_DIR
     run(_demo(config, data_dir, host, port, pace=pace, once=once))

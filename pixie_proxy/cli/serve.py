@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from pathlib import Path
 
 import click
@@ -24,7 +25,7 @@ def command(config: Path | None, data_dir: Path | None, host: str | None, port: 
     """
     flags = {"server.host": host, "server.port": port, "server.data_dir": data_dir}
     settings = load_settings(config, flags=flags)
-    logs.set_up()
+    logs.set_up(logs.level_of(os.environ))
 
     def ready(url: str) -> None:
         click.echo(f"pixie serves {url}/v1 (data in {settings.server.data_dir})", err=True)

@@ -56,6 +56,7 @@ Some things are set by the environment alone:
 | `OPENAI_API_KEY` | The operator's key for the upstream, where `upstream.api_key` says nothing else |
 | `PIXIE_CONFIG` | The settings file |
 | `PIXIE_ADMIN_KEY` | The key of the user `admin` that the very first start makes; without it a key is made up and written to `<data_dir>/admin.key` |
+| `PIXIE_LOG_LEVEL` | What the log tells: `debug`, `info` (the default), `warning` or `error` |
 """  # noqa: E501 - a row of a table is one line
 
 

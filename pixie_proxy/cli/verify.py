@@ -16,7 +16,7 @@ from pixie_proxy.cli.accounts import json_option, show_json, show_table
 from pixie_proxy.cli.auditing import open_house, progress
 from pixie_proxy.cli.options import config_options
 from pixie_proxy.config import Settings, load_settings
-from pixie_proxy.errors import ConfigError
+from pixie_proxy.errors import ConfigError, Unavailable
 from pixie_proxy.index.audit import totals
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.recovery import Recovery
@@ -54,7 +54,11 @@ def command(config: Path | None, data_dir: Path | None, *, fixes: bool, quick: b
             f"server.data_dir: {folder} holds no pixie.db: name the right folder with --data, "
             "or was the index lost? Then: pixie reindex"
         )
-    report = asyncio.run(_verify(settings, hashes=not quick, fixes=fixes))
+    try:
+        report = asyncio.run(_verify(settings, hashes=not quick, fixes=fixes))
+    except Unavailable as exc:
+        click.echo(f"pixie: {exc.message}", err=True)
+        return 2
     if as_json:
         show_json(_json(report))
     else:

@@ -6,6 +6,7 @@ Every field's description feeds `config.example.yaml` and `docs/configuration.md
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -30,6 +31,15 @@ def _http_url(url: str) -> str:
         message = "must be a URL such as https://images.example.org, without a query"
         raise ValueError(message)
     return url.rstrip("/")
+
+
+def _key_prefix(prefix: str) -> str:
+    """Accept the names of folders, such as team/images; slashes around them are dropped."""
+    prefix = prefix.strip("/")
+    if prefix and not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)*", prefix, re.ASCII):
+        message = "must be folders such as team/images: letters, digits, - _ . and single slashes"
+        raise ValueError(message)
+    return prefix
 
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
@@ -125,12 +135,28 @@ class ModelSettings(Section):
 class S3Settings(Section):
     """A bucket on AWS or any compatible server."""
 
-    bucket: str | None = Field(None, description="Bucket name")
-    prefix: str = Field("", description="Put in front of every object's name")
-    region: str = Field("us-east-1", description="Region of the bucket")
+    bucket: str | None = Field(None, min_length=3, description="Bucket name; the bucket must exist")
+    prefix: Annotated[str, AfterValidator(_key_prefix)] = Field(
+        "", description="Folder in the bucket that all objects lie in; empty = none"
+    )
+    region: str = Field("us-east-1", min_length=1, description="Region of the bucket")
     endpoint_url: HttpUrl | None = Field(None, description="Address of a compatible server; empty = AWS")
-    access_key_id: str | None = Field(None, description="Access key")
+    access_key_id: str | None = Field(
+        None, description="Access key; empty = AWS credentials of the environment or the machine's role"
+    )
     secret_access_key: SecretStr | None = Field(None, description="Secret key")
+    serve: Literal["stream", "redirect"] = Field(
+        "stream",
+        description="stream = images go through the proxy; redirect = readers get a short-lived link to the bucket",
+    )
+
+    @model_validator(mode="after")
+    def _whole_key(self) -> Self:
+        """Want both halves of a key, or none."""
+        if (self.access_key_id is None) != (self.secret_access_key is None):
+            message = "give both access_key_id and secret_access_key, or neither"
+            raise ValueError(message)
+        return self
 
 
 class StorageSettings(Section):
@@ -139,6 +165,14 @@ class StorageSettings(Section):
     kind: Literal["local", "s3"] = Field("local", description="local = a folder, s3 = a bucket")
     path: Path | None = Field(None, description="Folder for kind local; empty = <data_dir>/storage")
     s3: S3Settings = Field(S3Settings(), description="Settings for kind s3")
+
+    @model_validator(mode="after")
+    def _named_bucket(self) -> Self:
+        """Want a bucket where one is used."""
+        if self.kind == "s3" and self.s3.bucket is None:
+            message = "kind s3 needs s3.bucket"
+            raise ValueError(message)
+        return self
 
 
 class IndexSettings(Section):

@@ -11,7 +11,12 @@ from pixie_proxy.gallery.upkeep import Upkeep
 from pixie_proxy.index import Index, Tx, images, states
 from pixie_proxy.media import EXTENSIONS
 from pixie_proxy.records import VISIBILITIES, ImageRecord, User, Visibility, is_id
-from pixie_proxy.spool.kept import KeptFile, KeptFiles
+from pixie_proxy.spool.kept import KeptFile, KeptFiles, KeptImage
+
+LINK_S = 60
+"""How long an address of the storage's own can be used to begin a download."""
+
+_HARMLESS = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
 
 
 class Library:
@@ -44,11 +49,19 @@ class Library:
 
     async def open(self, record: ImageRecord) -> KeptFile:
         """Find an image's bytes. Raises StorageUnavailable when they are missing, or not what they were."""
-        return await self._kept.open(record.ref, record.size_bytes, record.damage)
+        image = KeptImage(record.ref, record.size_bytes, record.sha256, record.damage)
+        return await self._kept.open(image)
 
     def read(self, file: KeptFile, start: int, stop: int) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes of `[start, stop)`."""
+        """Yield the bytes of `[start, stop)`. Raises StorageUnavailable where they are not the ones that were kept."""
         return self._kept.read(file, start, stop)
+
+    async def link(self, record: ImageRecord, file: KeptFile) -> str | None:
+        """Give a short-lived address of the storage's own for an image, where storage gives such and it is safe.
+
+        Only for what no browser runs: our headers, which make everything else harmless, do not go out with it.
+        """
+        return await self._kept.link(file, LINK_S) if record.mime in _HARMLESS else None
 
     async def change(
         self,

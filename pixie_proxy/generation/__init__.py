@@ -27,6 +27,7 @@ from pixie_proxy.generation.joining import Joining
 from pixie_proxy.generation.keeping import Keeping
 from pixie_proxy.generation.relaying import Relaying
 from pixie_proxy.index import Index
+from pixie_proxy.metrics import Metrics
 from pixie_proxy.records import User
 from pixie_proxy.relay.feed import Feed
 from pixie_proxy.relay.join import Attempt, Joined
@@ -54,7 +55,7 @@ class _Repeated:
 
 
 class Generation:
-    """Runs paid calls. `joins` counts those that were answered by an earlier one: free, and in no ledger."""
+    """Runs paid calls. Those that an earlier one answers are free, and in no ledger; they are counted in `metrics`."""
 
     def __init__(
         self,
@@ -70,6 +71,7 @@ class Generation:
         deliveries: Deliveries,
         tasks: TaskKeeper,
         threads: WorkerThreads,
+        metrics: Metrics,
     ) -> None:
         """Work with what the composition root wired; `threads` serve clients that read slowly."""
         self._index = index
@@ -82,10 +84,10 @@ class Generation:
         self._deliveries = deliveries
         self._tasks = tasks
         self._threads = threads
+        self._metrics = metrics
         self._running: dict[str, Job] = {}
         self._joining = Joining(index, spool, kept, tasks, self._running)
         self.is_draining = False
-        self.joins = 0
 
     async def drain(self, timeout_s: float) -> int:
         """Take no new calls and wait for those that run; return how many still do after `timeout_s`."""
@@ -180,7 +182,7 @@ class Generation:
         if answer is None:
             repeated.delivery.left()
             return None
-        self.joins += 1
+        self._metrics.joins.add()
         await _delete(uploads)
         return answer
 

@@ -20,7 +20,7 @@ from pixie_proxy.relay.refusal import outcome_unknown
 from pixie_proxy.relay.replay import Replay
 from pixie_proxy.relay.skeleton import Skeleton
 from pixie_proxy.spool.area import Spool
-from pixie_proxy.spool.kept import KeptFiles
+from pixie_proxy.spool.kept import KeptFiles, KeptImage
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import folder_ref
 from pixie_proxy.tasks import TaskKeeper
@@ -34,10 +34,10 @@ _OPEN = frozenset({"admitted", "sent"})
 
 
 class _Kept(NamedTuple):
-    """What an answer is given again from: the images as (position, ref, bytes, what is wrong with them)."""
+    """What an answer is given again from: the images by their position."""
 
     skeleton: bytes
-    images: tuple[tuple[int, str, int, str | None], ...]
+    images: dict[int, KeptImage]
     upstream_request_id: str | None
 
 
@@ -116,10 +116,7 @@ class Joining:
     async def _open(self, request_id: str, found: _Kept) -> _Replayable:
         """Make ready what is to be given again. Raises StorageUnavailable if images are not where they must be."""
         skeleton = Skeleton.from_bytes(found.skeleton)
-        files = {
-            position: await self._kept.open(ref, size_bytes, damage)
-            for position, ref, size_bytes, damage in found.images
-        }
+        files = {position: await self._kept.open(image) for position, image in found.images.items()}
         if any(not slot.is_partial and slot.number not in files for slot in skeleton.slots()):
             message = "An image of this request could not be kept, so its answer can't be given again."
             raise StorageUnavailable(message, headers={"x-should-retry": "false"})
@@ -196,9 +193,10 @@ def _of_manifest(manifest: Manifest) -> _Kept:
     folder = folder_ref(manifest.call.id)
     return _Kept(
         manifest.settlement.skeleton or b"",
-        tuple(
-            [(image.position, f"{folder}/{image.file}", image.size_bytes, None) for image in manifest.images]
-        ),
+        {
+            image.position: KeptImage(f"{folder}/{image.file}", image.size_bytes, image.sha256)
+            for image in manifest.images
+        },
         manifest.settlement.upstream_request_id,
     )
 
@@ -206,7 +204,10 @@ def _of_manifest(manifest: Manifest) -> _Kept:
 def _of_row(joined: Joined) -> _Kept:
     return _Kept(
         joined.row.skeleton or b"",
-        tuple([(image.position, image.ref, image.size_bytes, image.damage) for image in joined.images]),
+        {
+            image.position: KeptImage(image.ref, image.size_bytes, image.sha256, image.damage)
+            for image in joined.images
+        },
         joined.row.upstream_request_id,
     )
 

@@ -146,12 +146,16 @@ class ImageRequest:
             fields = {**self.fields, "model": model, "response_format": response_format}
             if response_format is None:
                 del fields["response_format"]
-            return UpstreamRequest(path=path, request_id=request_id, images=self.n, json=orjson.dumps(fields))
+            return UpstreamRequest(
+                path=path, request_id=request_id, model=model, images=self.n, json=orjson.dumps(fields)
+            )
         kept = [part for part in self.texts if part.name not in {"model", "response_format"}]
         kept.append(TextPart(name="model", value=model.encode()))
         if response_format is not None:
             kept.append(TextPart(name="response_format", value=response_format.encode()))
-        return UpstreamRequest(path=path, request_id=request_id, images=self.n, form=(*kept, *self.files))
+        return UpstreamRequest(
+            path=path, request_id=request_id, model=model, images=self.n, form=(*kept, *self.files)
+        )
 
 
 def _prompt(fields: Mapping[str, Any], kind: Kind) -> str | None:

@@ -8,7 +8,7 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pixie_proxy.disk import SharedSync, fsync_directory
@@ -120,11 +120,16 @@ class Spool:
         self.ballast.wanted_bytes = INDEX_BYTES + ROOM_PER_IMAGE_BYTES * images
 
     def find(self, request_id: str, file: str) -> Path | None:
-        """Look for an image that storage has not got yet, in the folders of all processes on this host."""
-        own = self.folder / request_id / file
-        if own.is_file():
-            return own
-        return next((path for path in self.root.glob(f"*/{request_id}/{file}") if path.is_file()), None)
+        """Look for an image that storage has not got yet, in the folders of all processes on this host.
+
+        A spool that can't be read has none: storage may have it all the same.
+        """
+        with suppress(OSError):
+            for process in (self.folder, *self.root.iterdir()):
+                path = process / request_id / file
+                if path.is_file():
+                    return path
+        return None
 
     def has(self, process: str) -> bool:
         """Tell whether a process has a part of this spool: every one that may have calls has."""
@@ -136,12 +141,8 @@ class Spool:
         locks: list[int] = []
         folders: list[Path] = []
         try:
-            for folder in sorted(self.root.iterdir()):
-                if (
-                    folder.name in {UPLOADS, PARTIALS, self.process}
-                    or folder.name.startswith(".")
-                    or not folder.is_dir()
-                ):
+            for folder in processes_in(self.root):
+                if folder.name == self.process:
                     continue
                 try:
                     locks.append(_take_lock(folder / LOCK))
@@ -159,6 +160,15 @@ class Spool:
         shutil.rmtree(self.root / UPLOADS / folder.name, ignore_errors=True)
         if not calls_in(folder):
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def processes_in(root: Path) -> list[Path]:
+    """List the folders of processes, dead or alive."""
+    return sorted(
+        folder
+        for folder in root.iterdir()
+        if folder.name not in {UPLOADS, PARTIALS} and not folder.name.startswith(".") and folder.is_dir()
+    )
 
 
 def calls_in(folder: Path) -> list[Path]:

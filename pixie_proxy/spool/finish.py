@@ -7,12 +7,12 @@ import logging
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 from pixie_proxy.errors import ProxyError, StorageUnavailable
 from pixie_proxy.index import Index, Tx, accounts, images, ledger
-from pixie_proxy.records import CallRecord, Settlement, to_datetime
+from pixie_proxy.records import CallRecord, Settlement, StoredImage, to_datetime
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import Storage, folder_ref
 
@@ -23,6 +23,12 @@ _LONGEST_WAIT_S = 15.0
 _NUDGE_EVERY_S = 1.0
 """How often a success may wake those who wait: one call with a trouble of its own must not be tried at every answer."""
 
+CallEnded = Callable[[CallRecord, Settlement, Sequence[StoredImage]], None]
+
+
+def _unheard(call: CallRecord, settlement: Settlement, images: Sequence[StoredImage]) -> None:
+    pass
+
 
 class Finisher:
     """Ends calls: the one way by which a ledger row, its images, its hold and its slot are settled.
@@ -31,10 +37,11 @@ class Finisher:
     the call then stays in the spool, and the next start tries it again.
     """
 
-    def __init__(self, index: Index, storage: Storage) -> None:
-        """Write to these two."""
+    def __init__(self, index: Index, storage: Storage, ended: CallEnded = _unheard) -> None:
+        """Write to these two; `ended` hears of each call once all of it is there."""
         self._index = index
         self._storage = storage
+        self.ended = ended
         self._for_index = _Line("index")
         self._for_storage = _Line("storage")
         self._for_any = _Line("either")
@@ -56,10 +63,12 @@ class Finisher:
             await adopting
         finally:
             adopting.cancel()  # who ends us while storage is away must not wait for it
+        self.ended(manifest.call, manifest.settlement, manifest.images)
 
     async def settle(self, call: CallRecord, settlement: Settlement) -> None:
         """Settle a call that brought nothing to keep."""
         await self._write(call.id, lambda tx: settle(tx, call, settlement))
+        self.ended(call, settlement, ())
 
     async def _write(self, request_id: str, work: Callable[[Tx], object]) -> None:
         await self._for_index.until_done(request_id, lambda: self._index.write(work))

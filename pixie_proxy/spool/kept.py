@@ -1,10 +1,14 @@
-"""Read a kept image wherever it lies: in storage, or in the spool until storage has it."""
+"""Read a kept image wherever it lies, in the spool or in storage; another's bytes are never given out as whole."""
 
 from __future__ import annotations
 
+import hashlib
+import logging
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import aiofiles
 
@@ -12,13 +16,23 @@ from pixie_proxy.errors import StorageUnavailable
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.storage import PIECE_BYTES, ObjectMissing, Storage
 
+log = logging.getLogger(__name__)
+
+
+class KeptImage(NamedTuple):
+    """An image as index or manifest know it. `damage` is what `pixie verify` found wrong with its bytes."""
+
+    ref: str
+    size_bytes: int
+    sha256: str
+    damage: str | None = None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeptFile:
     """An image whose bytes can be read. `spooled` is where it waits while storage has not got it yet."""
 
-    ref: str
-    size_bytes: int
+    image: KeptImage
     spooled: Path | None
 
 
@@ -30,26 +44,57 @@ class KeptFiles:
         self._storage = storage
         self._spool = spool
 
-    async def open(self, ref: str, size_bytes: int, damage: str | None = None) -> KeptFile:
-        """Find an image. Raises StorageUnavailable when it is missing, of another size, or known to be damaged."""
-        if damage is not None:
+    async def open(self, image: KeptImage) -> KeptFile:
+        """Find an image. Raises StorageUnavailable when it is missing, of another size, or known to be damaged.
+
+        The spool comes first: what moves goes from there to storage, and nobody waits for a storage that is away.
+        """
+        if image.damage is not None:
             raise _damaged()
-        found_bytes = await self._size(ref)
-        if found_bytes is None:
-            request_id, file = ref.rsplit("/", 2)[1:]
-            path = self._spool.find(request_id, file)
-            if path is not None:
-                return KeptFile(ref=ref, size_bytes=size_bytes, spooled=path)
-            found_bytes = await self._size(ref)  # it may have moved between the two looks
-        if found_bytes is None:
+        if (spooled := self._find(image)) is not None:
+            return KeptFile(image=image, spooled=spooled)
+        try:
+            found_bytes = await self._storage.size(image.ref)
+        except ObjectMissing:
+            # A disk that could not make the move durable has taken it back.
+            if (spooled := self._find(image)) is not None:
+                return KeptFile(image=image, spooled=spooled)
             message = "The image's bytes are missing in storage. Please tell the admin."
-            raise StorageUnavailable(message)
-        if found_bytes != size_bytes:
-            raise _damaged()
-        return KeptFile(ref=ref, size_bytes=size_bytes, spooled=None)
+            raise StorageUnavailable(message) from None
+        if found_bytes != image.size_bytes:
+            raise _found_damaged(image)
+        return KeptFile(image=image, spooled=None)
 
     async def read(self, file: KeptFile, start: int, stop: int) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes of `[start, stop)`."""
+        """Yield the bytes of `[start, stop)`. Raises StorageUnavailable where they are not the ones that were kept.
+
+        Of a whole image the last piece is held back until the digest is right; a part is compared in its length only.
+        """
+        image = file.image
+        digest = hashlib.sha256() if (start, stop) == (0, image.size_bytes) else None
+        held, left_bytes = b"", stop - start
+        async with aclosing(self._pieces(file, start, stop)) as pieces:
+            async for piece in pieces:
+                if digest is not None:
+                    digest.update(piece)
+                if held:
+                    yield held
+                held = piece
+                left_bytes -= len(piece)
+        if left_bytes or (digest is not None and digest.hexdigest() != image.sha256):
+            raise _found_damaged(image)
+        if held:
+            yield held
+
+    async def link(self, file: KeptFile, expires_s: int) -> str | None:
+        """Give an address of the storage's own for an image, where storage has it and gives such."""
+        return None if file.spooled is not None else await self._storage.link(file.image.ref, expires_s)
+
+    def _find(self, image: KeptImage) -> Path | None:
+        request_id, file = image.ref.rsplit("/", 2)[1:]
+        return self._spool.find(request_id, file)
+
+    async def _pieces(self, file: KeptFile, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         if file.spooled is not None:
             try:
                 async with aiofiles.open(file.spooled, "rb") as opened:
@@ -60,14 +105,13 @@ class KeptFiles:
                 return
             except FileNotFoundError:  # storage took it over after `open`
                 pass
-        async for piece in self._storage.read(file.ref, start, stop):
+        async for piece in self._storage.read(file.image.ref, start, stop):
             yield piece
 
-    async def _size(self, ref: str) -> int | None:
-        try:
-            return await self._storage.size(ref)
-        except ObjectMissing:
-            return None
+
+def _found_damaged(image: KeptImage) -> StorageUnavailable:
+    log.error("an image in storage is damaged", extra={"ref": image.ref})
+    return _damaged()
 
 
 def _damaged() -> StorageUnavailable:

@@ -49,7 +49,7 @@ class Recovery:
         self._storage = storage
         self._finisher = finisher
         self._writers = writers
-        self._recorded: set[Path] = set()
+        self._recorded: dict[Path, Manifest] = {}
         """Calls that the index has and storage has not."""
         self._told: set[str] = set()
         """What is in the log already: what fails now may fail every few seconds."""
@@ -118,7 +118,7 @@ class Recovery:
             await self._writers.run(lambda: shutil.rmtree(folder, ignore_errors=True))
             return False
         await self._index.write(lambda tx: settle_kept(tx, manifest))
-        self._recorded.add(folder)
+        self._recorded[folder] = manifest
         return True
 
     async def _adopt(self, folder: Path) -> bool:
@@ -126,7 +126,7 @@ class Recovery:
         if folder not in self._recorded:
             return False
         await self._storage.adopt(str(folder), folder_ref(folder.name))
-        self._recorded.discard(folder)
+        self._ended(self._recorded.pop(folder))
         return True
 
     async def _understand(self, folder: Path) -> Manifest | None:
@@ -178,9 +178,15 @@ class Recovery:
         manifest = await self._stored_manifest(row.call.id)
         if manifest is not None:
             await self._index.write(lambda tx: settle_kept(tx, manifest))
+            self._ended(manifest)
         else:
-            await self._index.write(lambda tx: settle(tx, row.call, unknown(row.call)))
+            end = unknown(row.call)
+            await self._index.write(lambda tx: settle(tx, row.call, end))
+            self._finisher.ended(row.call, end, ())
         return True
+
+    def _ended(self, manifest: Manifest) -> None:
+        self._finisher.ended(manifest.call, manifest.settlement, manifest.images)
 
     async def _stored_manifest(self, request_id: str) -> Manifest | None:
         ref = f"{folder_ref(request_id)}/{MANIFEST}"

@@ -1,4 +1,4 @@
-"""Storage: where images live for good. Here is the contract; `local` and `memory` keep it.
+"""Storage: where images live for good. Here is the contract; `local`, `s3` and `memory` keep it.
 
 A *ref* is an address such as `images/2026/11/21/req_…/0.png`, the same in every backend. A request's files come in one
 folder, taken over whole; afterwards they never change. Only a `state.json` may come to lie beside them and be replaced.
@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from pixie_proxy.disk.watch import Disk
+from pixie_proxy.errors import StorageUnavailable
 from pixie_proxy.records import id_day
 
 PIECE_BYTES = 256 * 1024
@@ -32,6 +33,10 @@ SENTINEL = ".pixie"
 
 class ObjectMissing(Exception):
     """There is nothing at this ref."""
+
+
+class StorageRefused(StorageUnavailable):
+    """The storage answers, and will not have us: the settings or the clock are wrong, and waiting mends neither."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +88,9 @@ class Storage(Protocol):
 
     async def delete(self, ref: str) -> None:
         """Delete a file, or a folder with all in it. Idempotent."""
+
+    async def link(self, ref: str, expires_s: int) -> str | None:
+        """Give an address that a file can be read at for so long, without us; None if there is to be none."""
 
     async def close(self) -> None:
         """Release what is held."""

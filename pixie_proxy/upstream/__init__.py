@@ -37,12 +37,13 @@ class FilePart:
 class UpstreamRequest:
     """A call to send: JSON, or a form. `path` is below the base URL; `request_id` is ours, for the upstream's log.
 
-    `images` is how many are asked for: the more, the longer the answer may take.
+    `images` is how many are asked for: the more, the longer the answer may take. `model` is what it is counted under.
     """
 
     path: str
     request_id: str
     images: int = 1
+    model: str = ""
     json: bytes | None = None
     form: tuple[TextPart | FilePart, ...] = ()
 
@@ -56,12 +57,16 @@ class UpstreamResponse(Protocol):
     def chunks(self) -> AsyncIterator[bytes]:
         """Yield the body as it comes. Raises UpstreamCut when it ends too early, falls silent or never ends.
 
-        Also behind the last byte of a body without framing: such an end and a cut are the same.
+        And UpstreamUnframed behind the last byte of a body without framing: such an end and a cut are the same.
         """
 
 
 class UpstreamCut(Exception):
     """The upstream's answer broke off: a reset, a short body, a silence. What came before is good."""
+
+
+class UpstreamUnframed(UpstreamCut):
+    """The answer ended, and nothing but the answer itself can tell whether it is whole."""
 
 
 class Upstream(Protocol):

@@ -18,8 +18,7 @@ class Catalog:
 
     def resolve(self, requested: str | None) -> str:
         """Give the model that a request is sent to. Raises ModelNotAllowed."""
-        name = requested or self._settings.default
-        model = self.target(name)
+        name, model = requested or self._settings.default, self.named(requested)
         allow = self._settings.allow
         if allow and model not in allow and name not in allow:
             message = f"The model '{name}' is not offered here. Offered: {', '.join(sorted(allow))}."
@@ -31,6 +30,19 @@ class Catalog:
         models = set(self._settings.allow) or {self._settings.default, *self._priced}
         aliases = {alias for alias, model in self._settings.aliases.items() if model in models}
         return sorted(models | aliases)
+
+    def named(self, requested: str | None) -> str:
+        """Give the model that a request names, offered or not."""
+        return self.target(requested or self._settings.default)
+
+    def known(self) -> set[str]:
+        """Name the models that the operator or the price list speaks of: there is an end of them."""
+        return {
+            self._settings.default,
+            *self._settings.allow,
+            *self._settings.aliases.values(),
+            *self._priced,
+        }
 
     def target(self, name: str) -> str:
         """Follow an alias."""

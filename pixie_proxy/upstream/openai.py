@@ -19,7 +19,7 @@ from yarl import URL
 from pixie_proxy import __version__
 from pixie_proxy.config import UpstreamSettings
 from pixie_proxy.errors import UpstreamUnreachable
-from pixie_proxy.upstream import FilePart, TextPart, UpstreamCut, UpstreamRequest
+from pixie_proxy.upstream import FilePart, TextPart, UpstreamCut, UpstreamRequest, UpstreamUnframed
 from pixie_proxy.upstream.connections import QuietConnector
 
 _CUTS = (aiohttp.ClientError, HttpProcessingError, RuntimeError, TimeoutError, OSError)
@@ -63,7 +63,7 @@ class OpenAIResponse:
         if "content-length" not in self.headers and "chunked" not in self.headers.get(
             "transfer-encoding", ""
         ):
-            raise UpstreamCut("unframed")
+            raise UpstreamUnframed("unframed")
 
     async def _next(self, content: aiohttp.StreamReader) -> bytes:
         """Wait for bytes. Where its parser refuses a chunk, aiohttp closes the connection and tells nobody: we look."""

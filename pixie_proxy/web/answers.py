@@ -13,6 +13,7 @@ from aiohttp import web
 from pixie_proxy.generation import Answer
 from pixie_proxy.relay.feed import FeedBroken
 from pixie_proxy.web.edge import begin_stream
+from pixie_proxy.web.observe import note_broken
 
 KEEP_ALIVE_S = 15.0
 """How long a stream is silent before a comment says that we are still there."""
@@ -40,6 +41,7 @@ async def send_answer(request: web.Request, answer: Answer) -> web.StreamRespons
         await response.write_eof()
         answer.delivery.delivered()
     except FeedBroken:
+        note_broken(request)
         await _abort(request)
     except ConnectionError:
         answer.feed.abandon()

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pixie_proxy.gallery.thumbnails import Thumbnails
     from pixie_proxy.generation import Generation
     from pixie_proxy.index import Index
+    from pixie_proxy.metrics import Metrics, Outcome
     from pixie_proxy.pricing import Prices
     from pixie_proxy.records import User
     from pixie_proxy.spool.area import Spool
@@ -45,6 +46,7 @@ class Context:
     spool: Spool
     handlers: TaskKeeper
     disks: Sequence[Disk]
+    metrics: Metrics
     uploads: UploadSlots = field(default_factory=UploadSlots)
     started: float = field(default_factory=time.time)
 
@@ -53,6 +55,15 @@ CONTEXT: web.AppKey[Context] = web.AppKey("context")
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 STREAMING: web.RequestKey[bool] = web.RequestKey("streaming", bool)
 """Set once an answer has begun: from then on an error can only break it."""
+
+BEGAN: web.RequestKey[float] = web.RequestKey("began", float)
+"""When the answer began, by the clock of `time.perf_counter`; unset while it is not written piece by piece."""
+
+MODEL: web.RequestKey[str | None] = web.RequestKey("model")
+"""Set once a paid call was read: the model that it names."""
+
+FAULT: web.RequestKey[tuple[Outcome, str]] = web.RequestKey("fault")
+"""Set where a request does not end well: how it does, and the reason in one word."""
 
 USER: web.RequestKey[User] = web.RequestKey("user")
 SESSION: web.RequestKey[Session] = web.RequestKey("session")

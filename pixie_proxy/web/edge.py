@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 
 import orjson
 from aiohttp import web
@@ -19,8 +20,9 @@ from pixie_proxy.errors import (
     UnknownUrl,
 )
 from pixie_proxy.records import new_id
-from pixie_proxy.web.context import CONTEXT, REQUEST_ID, STREAMING
+from pixie_proxy.web.context import BEGAN, CONTEXT, REQUEST_ID, STREAMING
 from pixie_proxy.web.html import error_page, wants_page
+from pixie_proxy.web.observe import note_broken, note_error
 
 log = logging.getLogger(__name__)
 
@@ -53,6 +55,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
     if not response.prepared:
         if request.get(STREAMING):
             # What has begun can't become an error any more: it must end so that nobody takes it for whole.
+            note_broken(request)
             if request.transport is not None:
                 request.transport.abort()
             return response
@@ -63,6 +66,7 @@ async def edge(request: web.Request, handler: Handler) -> web.StreamResponse:
 def begin_stream(request: web.Request, response: web.StreamResponse) -> None:
     """Set the headers of an answer that is about to begin, and remember that it has."""
     request[STREAMING] = True
+    request[BEGAN] = time.perf_counter()
     finish_headers(request, response)
 
 
@@ -85,6 +89,7 @@ def stamp(response: web.StreamResponse, request_id: str) -> None:
 
 def _tell(request: web.Request, error: ProxyError) -> web.Response:
     """Answer with an error: a page for people, JSON for programs."""
+    note_error(request, error)
     return error_page(request, error) if wants_page(request) else error_response(error)
 
 

@@ -14,7 +14,7 @@ from pixie_proxy.records import Kind
 from pixie_proxy.relay.request import ImageRequest
 from pixie_proxy.web.answers import send_answer
 from pixie_proxy.web.bodies import read_form, read_json
-from pixie_proxy.web.context import REQUEST_ID, USER, context_of
+from pixie_proxy.web.context import MODEL, REQUEST_ID, USER, context_of
 
 _MAX_IDEMPOTENCY_KEY = 255
 _RETRY_COUNT = "x-stainless-retry-count"
@@ -46,6 +46,7 @@ async def _paid_call(request: web.Request, kind: Kind) -> web.StreamResponse:
             context.generation.refuse_early()
         with context.uploads.hold(request[USER]):
             asked = await _read(request, kind, uploads)
+        request[MODEL] = asked.model
     except BaseException as exc:
         if isinstance(exc, ProxyError) and idempotency_key is None:
             context.generation.note_refusal(exc, attempt)

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from pixie_proxy.web import files, gallery, images, login, models, ops, pages, thumbnails
+from pixie_proxy.web import files, gallery, images, login, metrics, models, ops, pages, thumbnails
 from pixie_proxy.web.auth import Access, guarded
 from pixie_proxy.web.context import context_of
 from pixie_proxy.web.static import static
@@ -55,6 +55,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/static/{name}", static, "open"),
     Route("GET", "/healthz", ops.healthz, "open"),
     Route("GET", "/readyz", ops.readyz, "open"),
+    Route("GET", "/metrics", metrics.metrics, "admin"),
 )
 
 

@@ -177,21 +177,52 @@ async def test_an_image_is_read_wherever_it_is(rooms: Rooms, is_stored: bool) ->
     assert await rooms.read(record, 5, 5) == []
 
 
+@pytest.mark.parametrize("way", ["to storage", "back"])
 async def test_an_image_that_moves_while_it_is_opened_is_found(
-    rooms: Rooms, monkeypatch: pytest.MonkeyPatch
+    rooms: Rooms, monkeypatch: pytest.MonkeyPatch, way: str
 ) -> None:
-    """Between the look into storage and the look into the spool, the finisher may have come by."""
-    record = await rooms.library.get(await rooms.add(is_stored=False), OWNER)
-    source = rooms.spool.folder / record.request_id / "0.png"
+    """Behind the look into the spool the finisher may come by, or a disk take back what it could not make durable."""
+    is_back = way == "back"
+    record = await rooms.library.get(await rooms.add(is_stored=is_back), OWNER)
+    spooled = rooms.spool.folder / record.request_id / "0.png"
     find = rooms.spool.find
 
     def moves(request_id: str, file: str) -> Path | None:
-        rooms.storage.files[record.ref] = source.read_bytes()
-        source.unlink()
-        return find(request_id, file)
+        found = find(request_id, file)
+        if is_back:
+            rooms.storage.files.pop(record.ref, None)
+            spooled.parent.mkdir(exist_ok=True)
+            spooled.write_bytes(PICTURE)
+        else:
+            rooms.storage.files[record.ref] = PICTURE
+            spooled.unlink(missing_ok=True)
+        return found
 
     monkeypatch.setattr(rooms.spool, "find", moves)
     assert b"".join(await rooms.read(record)) == PICTURE
+
+
+async def test_nobody_waits_for_a_storage_that_is_away(rooms: Rooms, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the spool still has is served without a question."""
+    record = await rooms.library.get(await rooms.add(is_stored=False), OWNER)
+
+    async def is_away(ref: str) -> int:
+        raise StorageUnavailable(ref)
+
+    monkeypatch.setattr(rooms.storage, "size", is_away)
+    assert b"".join(await rooms.read(record)) == PICTURE
+
+
+@pytest.mark.parametrize("at", [0, PIECE_BYTES, len(PICTURE) - 1])
+async def test_other_bytes_are_never_given_out_as_whole(rooms: Rooms, at: int) -> None:
+    """Of the right size, one of them flipped: the reader is told before the last piece."""
+    record = await rooms.library.get(await rooms.add(), OWNER)
+    rooms.storage.files[record.ref] = PICTURE[:at] + bytes([PICTURE[at] ^ 1]) + PICTURE[at + 1 :]
+    reading = rooms.library.read(await rooms.library.open(record), 0, len(PICTURE))
+    for _ in range(len(PICTURE) // PIECE_BYTES):
+        await anext(reading)
+    with pytest.raises(StorageUnavailable, match="is damaged"):
+        await anext(reading)
 
 
 @pytest.mark.parametrize("data", [None, PICTURE[:-1], PICTURE + b"x", b""])

@@ -13,6 +13,7 @@ import pytest
 
 from pixie_proxy.index import Index, accounts, ledger
 from pixie_proxy.index.ledger import LedgerRow
+from pixie_proxy.metrics import Metrics
 from pixie_proxy.records import Account, CallRecord, StoredImage, new_id
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.manifest import Manifest
@@ -36,7 +37,9 @@ class Aftermath:
         self.index = index
         self.storage = storage
         self.root = root
-        self.recovery = Recovery(self.spool, index, storage, Finisher(index, storage), writers)
+        self.metrics = Metrics(["gpt-image-2"])
+        finisher = Finisher(index, storage, self.metrics.call_ended)
+        self.recovery = Recovery(self.spool, index, storage, finisher, writers)
 
     async def admit(self, **fields: object) -> CallRecord:
         """Open a call of the dead process's."""
@@ -307,6 +310,18 @@ async def test_rows_of_a_process_without_a_folder_are_settled(aftermath: Afterma
     assert (await aftermath.row(ours)).state == "sent"
     account = await aftermath.account()
     assert (account.in_flight, account.held_micros) == (1, ours.hold_micros)
+
+
+async def test_what_comes_home_is_counted_once(aftermath: Aftermath) -> None:
+    """By the process that brought it home: one call with two images, and one of unknown outcome."""
+    call, _ = await aftermath.admit(), await aftermath.admit()
+    aftermath.leave(call, 0, 1, request_json=a_manifest(call, (told(0), told(1))).to_json())
+    assert await aftermath.recover() == 2
+    await aftermath.recover()
+    metrics, model = aftermath.metrics, call.model
+    ended = {state: metrics.calls.value(model, state) for state in ("done", "failed", "unknown")}
+    assert ended == {"done": 1, "failed": 0, "unknown": 1}
+    assert metrics.images_kept.value(model) == 2
 
 
 async def test_a_fault_in_one_call_stops_no_other(

@@ -6,10 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from pixie_proxy.config import S3Settings
 from pixie_proxy.storage import SENTINEL, Storage
+from pixie_proxy.storage.bucket import Bucket
 from pixie_proxy.storage.local import LocalStorage
 from pixie_proxy.storage.memory import MemoryStorage
+from pixie_proxy.storage.s3 import S3Storage
 from pixie_proxy.threads import WorkerThreads
+from tests.support.s3_servers import S3Server
 
 
 @pytest.fixture
@@ -24,9 +28,27 @@ async def local(tmp_path: Path) -> AsyncIterator[LocalStorage]:
     await asyncio.to_thread(writers.close)
 
 
-@pytest.fixture(params=["local", "memory"])
+def on_s3(server: S3Server, **settings: str) -> S3Storage:
+    """Open a storage in a new bucket."""
+    return S3Storage(Bucket(S3Settings(**server.bucket(**settings))))
+
+
+KINDS = [
+    "local",
+    "memory",
+    pytest.param("ceph", marks=pytest.mark.xdist_group("ceph")),
+    pytest.param("swift", marks=pytest.mark.xdist_group("swift")),
+]
+
+
+@pytest.fixture(params=KINDS)
 async def storage(request: pytest.FixtureRequest, local: LocalStorage) -> AsyncIterator[Storage]:
     """Open an empty storage of each kind."""
-    chosen: Storage = local if request.param == "local" else MemoryStorage()
+    if request.param == "local":
+        chosen: Storage = local
+    elif request.param == "memory":
+        chosen = MemoryStorage()
+    else:
+        chosen = on_s3(request.getfixturevalue(request.param), prefix="team/pictures")
     yield chosen
     await chosen.close()

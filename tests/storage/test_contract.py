@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from pixie_proxy.errors import StorageUnavailable
-from pixie_proxy.storage import PIECE_BYTES, SENTINEL, ObjectMissing, Storage
+from pixie_proxy.storage import MANIFEST, PIECE_BYTES, SENTINEL, ObjectMissing, Storage, bucket
 from pixie_proxy.storage import local as local_storage
 from pixie_proxy.storage import memory as memory_storage
 from tests.storage.folders import FILES, a_folder, content, files_of
@@ -91,6 +91,18 @@ async def test_what_is_missing_is_told_at_the_first_step(storage: Storage, ref: 
         await anext(reading)
 
 
+async def test_a_large_file_is_a_file(storage: Storage, tmp_path: Path) -> None:
+    """On S3 it goes up in parts; nobody sees where one ended."""
+    large = bytes(range(256)) * (72 * 1024)
+    folder, ref = a_folder(tmp_path, files={"0.png": large, MANIFEST: b"{}"})
+    await storage.adopt(str(folder), ref)
+    assert await storage.size(f"{ref}/0.png") == len(large)
+    assert await content(storage, f"{ref}/0.png") == large
+    assert await content(storage, f"{ref}/0.png", 8_388_000, 8_389_000) == large[8_388_000:8_389_000]
+    await storage.delete(ref)
+    assert [page async for page in storage.walk("images")] == []
+
+
 async def test_a_walk_finds_every_file_in_the_order_of_refs(storage: Storage, tmp_path: Path) -> None:
     """Whatever lies below, and nothing beside it; a folder's files stand together."""
     refs = ["w/a.b/1", "w/a/0.png", "w/a/b/c", "w/a0/x", "w/b", "wx/0", "w/.x.part"]
@@ -116,7 +128,7 @@ async def test_a_walk_through_nothing_ends(storage: Storage) -> None:
 
 async def test_a_walk_comes_in_bounded_pages(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many files there are; none of the pages is empty."""
-    for module in (local_storage, memory_storage):
+    for module in (local_storage, memory_storage, bucket):
         monkeypatch.setattr(module, "PAGE_FILES", 4)
     for number in range(10):
         await storage.put(f"x/{number}", b"")

@@ -122,6 +122,8 @@ async def spawn_proxy(
     """Serve a proxy as `pixie serve` in a process of its own, which is killed at the end. `prefix`: strace and such."""
     settings = settings_for(data_dir, upstream_url, **sections)
     tree = settings.model_dump(mode="json", exclude={"users", "upstream"})
+    for name, section in sections.items():  # as it was given: a dump hides secrets
+        tree[name] = {**tree[name], **section} if isinstance(tree.get(name), dict) else section
     tree["users"] = _USERS
     tree["upstream"] = {**settings.upstream.model_dump(mode="json"), "api_key": UPSTREAM_KEY}
     config = data_dir.parent / f"{data_dir.name}.yaml"
@@ -145,8 +147,9 @@ async def spawn_proxy(
             yield running
             await running.close()
     finally:
-        with suppress(ProcessLookupError):  # it may have died by itself a moment ago
-            os.killpg(process.pid, signal.SIGKILL)
+        if process.returncode is None:
+            with suppress(ProcessLookupError):  # it may have died by itself a moment ago
+                os.killpg(process.pid, signal.SIGKILL)
         await process.communicate()
 
 

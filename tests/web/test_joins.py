@@ -14,6 +14,7 @@ import pytest
 from openai import AsyncOpenAI
 
 from pixie_proxy.index import Tx
+from pixie_proxy.spool.kept import KeptImage
 from tests.support.figures import RecordFigure
 from tests.support.pictures import png
 from tests.support.proxy import MEMBER_KEY, OTHER_KEY, RunningProxy
@@ -171,7 +172,7 @@ async def test_a_call_that_the_upstream_refused_is_made_anew(
         *[hasty(proxy.sdk(max_retries=2)).images.generate(**CAT) for _ in range(8)]
     )
     assert sorted(files_of(each)[0] for each in answers) == sorted(png(seed=seed) for seed in range(8))
-    assert (upstream.charged, context_of(proxy).generation.joins) == (8, 0)
+    assert (upstream.charged, context_of(proxy).metrics.joins.value()) == (8, 0)
 
 
 @pytest.mark.parametrize("kind", ["json", "form"])
@@ -191,7 +192,7 @@ async def test_equal_calls_that_we_refused_stay_as_many(
 
     answers = await asyncio.gather(*[ask() for _ in range(20)])
     assert len(set(answers)) == 20
-    assert (upstream.charged, context_of(proxy).generation.joins) == (20, 0)
+    assert (upstream.charged, context_of(proxy).metrics.joins.value()) == (20, 0)
     assert (await account(proxy)).in_flight == 0
 
 
@@ -203,7 +204,7 @@ async def test_deliberate_repeats_are_never_joined(
     client = proxy.sdk(max_retries=2)
     for _ in range(count):
         await client.images.generate(**CAT)
-    assert (upstream.charged, context_of(proxy).generation.joins) == (count, 0)
+    assert (upstream.charged, context_of(proxy).metrics.joins.value()) == (count, 0)
     record_figure("R15", repeats=count, false_joins=0)
 
 
@@ -235,7 +236,7 @@ async def test_an_answer_is_given_again_byte_for_byte(
     assert upstream.charged == 1
     assert await account(proxy) == before
     assert len(await ledger_rows(proxy)) == 1
-    assert context_of(proxy).generation.joins == 2
+    assert context_of(proxy).metrics.joins.value() == 2
 
 
 @pytest.mark.parametrize("kind", ANSWERS)
@@ -310,8 +311,8 @@ async def test_an_image_that_vanishes_under_the_reader_breaks_the_answer(
     kept_files = context_of(proxy).library._kept
     opened = kept_files.open
 
-    async def open_and_cut(ref: str, size_bytes: int, damage: str | None = None) -> Any:
-        file = await opened(ref, size_bytes)
+    async def open_and_cut(image: KeptImage) -> Any:
+        file = await opened(image)
         path.write_bytes(path.read_bytes()[:1_500_000])
         return file
 
@@ -580,7 +581,7 @@ async def test_clients_that_leave_at_random_instants_pay_once(
     assert len({request.json()["user"] for request in upstream.requests}) == len(upstream.requests) == count
     assert not (await account(proxy)).in_flight
     record_figure(
-        "R17", calls=count, charges=len(upstream.requests), joins=context_of(proxy).generation.joins
+        "R17", calls=count, charges=len(upstream.requests), joins=context_of(proxy).metrics.joins.value()
     )
 
 

@@ -1,0 +1,31 @@
+"""What Prometheus asks for."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+
+from aiohttp import web
+
+from pixie_proxy import logs
+from pixie_proxy.metrics import render
+from pixie_proxy.spool.depth import measure
+from pixie_proxy.web.context import Context, context_of
+
+
+async def metrics(request: web.Request) -> web.Response:
+    """Tell all numbers of this process, and those of the spool as they are now."""
+    context = context_of(request)
+    context.metrics.log_lines_lost.add(by=logs.take_lost())
+    body, content_type = await asyncio.to_thread(_scrape, context, request.headers.get("Accept", ""))
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
+def _scrape(context: Context, accept: str) -> tuple[bytes, str]:
+    numbers = context.metrics
+    with suppress(OSError):  # the disk is away: what is known of the rest is wanted all the more
+        depth = measure(context.spool.root)
+        numbers.spool_calls.value = depth.calls
+        numbers.spool_oldest.value = depth.oldest_s
+        numbers.spool_free.value = depth.free_bytes
+    return render(numbers, accept)
