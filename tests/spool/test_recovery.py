@@ -381,7 +381,7 @@ async def test_a_neighbour_that_dies_later_is_recovered_without_a_start(aftermat
     finisher.nudge()
 
     async def is_home() -> bool:
-        return len(await aftermath.gallery()) == 1 and not aftermath.died.folder.exists()
+        return not aftermath.died.folder.exists() and len(await aftermath.gallery()) == 1
 
     await eventually(is_home, EVERY_S / 2)
     running.cancel()

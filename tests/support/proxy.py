@@ -36,6 +36,8 @@ _USERS = [
     {"name": "carol", "key": OTHER_KEY, "role": "member"},
     {"name": "dan", "key": VIEWER_KEY, "role": "viewer"},
 ]
+_LOG_BYTES = 1024**3
+"""A log that a test does not read is held in memory: a pipe that is full loses lines, and never ends for asyncio."""
 _NO_LIMITS = {"requests_per_minute": None, "images_per_minute": None, "concurrent_requests": None}
 
 
@@ -137,6 +139,7 @@ async def spawn_proxy(
         "--config",
         str(config),
         stderr=asyncio.subprocess.PIPE,
+        limit=_LOG_BYTES,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
         start_new_session=True,
     )
