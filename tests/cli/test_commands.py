@@ -101,7 +101,6 @@ async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "start"),
     [
-        ("storage: {kind: s3}", "storage.kind: s3 is not"),
         ("index: {url: 'postgresql://h/d'}", "index.url: PostgreSQL is not"),
         ("storage: {path: file/x}", "storage.path: file/x can't be made"),
         ("server: {data_dir: file/x}", "server.data_dir: file/x can't be written"),
