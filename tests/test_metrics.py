@@ -5,32 +5,23 @@ from __future__ import annotations
 import json
 import random
 import re
-import shutil
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
-import pytest
 import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as TheirHistogram
 
 from pixie_proxy.errors import ProxyError
 from pixie_proxy.metrics import Histogram, Metrics, render
+from tests.conftest import require
 from tests.support.calls import a_call, an_end
 from tests.support.scraping import parse
 
 OPERATIONS = Path(__file__).parents[1] / "docs" / "operations"
 ALERTS = OPERATIONS / "alerts.yaml"
-
-
-def find_promtool() -> str:
-    """Prometheus' own checker. CI goes without: its Debian package is large, and starts a server."""
-    found = shutil.which("promtool")
-    if found is None:
-        pytest.skip("promtool is not installed, and no package of ours asks for it")
-    return found
 
 
 def filled() -> Metrics:
@@ -116,7 +107,7 @@ def test_an_alert_is_there_for_hours_without_an_image() -> None:
 
 def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
     """Its own checker reads them; silence of a day is an alert, and neither an image nor a new proxy is."""
-    promtool = find_promtool()
+    promtool = require("promtool")
     subprocess.run([promtool, "check", "rules", str(ALERTS)], check=True, capture_output=True)
     series = 'pixie_images_kept_total{instance="a",job="pixie",model="gpt-image-2"}'
     fired = {
@@ -151,7 +142,7 @@ def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
 
 def test_prometheus_finds_no_fault_in_the_names() -> None:
     """Units, suffixes and help as its conventions want them."""
-    promtool = find_promtool()
+    promtool = require("promtool")
     text = render(filled(), "")[0]
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")

@@ -43,7 +43,7 @@ class Gone:
             self.acknowledged.add(image_id)
 
 
-@pytest.mark.parametrize("rounds", [2, pytest.param(40, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("rounds", [pytest.param(40, marks=pytest.mark.torture)])
 async def test_a_kill_in_the_middle_of_deletions_forgets_none(
     tmp_path: Path, upstream: ScriptedUpstream, rounds: int, record_figure: Callable[..., None]
 ) -> None:
