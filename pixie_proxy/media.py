@@ -11,6 +11,8 @@ import struct
 
 SNIFF_BYTES = 512
 """How many leading bytes `sniff` wants to see (an SVG may open with a long comment or doctype)."""
+HEAD_BYTES = 1024 * 1024
+"""How far into a JPEG its size may stand: behind EXIF, colour profile and provenance."""
 
 EXTENSIONS = {
     "image/png": "png",

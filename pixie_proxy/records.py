@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 import uuid_utils
 
@@ -67,6 +67,19 @@ def id_day(identifier: str) -> date:
 def to_datetime(at_us: int) -> datetime:
     """Turn µs since the epoch into an aware UTC datetime."""
     return datetime.fromtimestamp(at_us / 1_000_000, UTC)
+
+
+class Period(TypedDict):
+    """The UTC day and month that a moment belongs to, as accounts write them: `2026-11-21` and `2026-11`."""
+
+    day: str
+    month: str
+
+
+def period(at_us: int) -> Period:
+    """Give the day and month that a call of this moment is booked in."""
+    day = f"{to_datetime(at_us):%Y-%m-%d}"
+    return {"day": day, "month": day[:7]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

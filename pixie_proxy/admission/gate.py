@@ -17,7 +17,7 @@ from pixie_proxy.errors import (
     RateLimitExceeded,
 )
 from pixie_proxy.index import Tx, accounts, ledger
-from pixie_proxy.records import Account, CallRecord, Limits, to_datetime
+from pixie_proxy.records import Account, CallRecord, Limits, period
 
 USUAL_DURATION_S = 20
 """How long a call usually takes: the wait that we suggest to somebody whose slots are all in use."""
@@ -82,12 +82,11 @@ def admit(
 
 def _rolled_over(account: Account, now_us: int) -> Account:
     """Start a new day or month of spending; what is held runs on, for its calls belong to the period they began in."""
-    now = to_datetime(now_us)
-    day, month = f"{now:%Y-%m-%d}", f"{now:%Y-%m}"
-    if account.day != day:
-        account = replace(account, day=day, spent_day_micros=0)
-    if account.month != month:
-        account = replace(account, month=month, spent_month_micros=0)
+    now = period(now_us)
+    if account.day != now["day"]:
+        account = replace(account, day=now["day"], spent_day_micros=0)
+    if account.month != now["month"]:
+        account = replace(account, month=now["month"], spent_month_micros=0)
     return account
 
 

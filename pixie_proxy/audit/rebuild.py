@@ -19,7 +19,7 @@ from pixie_proxy.index import Index, Tx, accounts, audit, images, ledger
 from pixie_proxy.index import settings as stored
 from pixie_proxy.index.accounts import StoredUser
 from pixie_proxy.index.audit import Kept
-from pixie_proxy.records import CallRecord, StoredImage, id_time_us, to_datetime
+from pixie_proxy.records import CallRecord, StoredImage, id_time_us, period
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import SENTINEL, ObjectMissing, Storage, folder_ref, sentinel
 
@@ -219,8 +219,7 @@ def _add_request(tx: Tx, found: Found) -> None:
     ledger.insert(tx, call, "sent")
     # An answer is given again with all of its images, or not at all.
     ledger.settle(tx, replace(end, skeleton=None) if found.contents.purged else end)
-    day = f"{to_datetime(call.created_us):%Y-%m-%d}"
-    accounts.charge(tx, call.user_id, cost_micros=end.cost_micros, day=day, month=day[:7])
+    accounts.charge(tx, call.user_id, cost_micros=end.cost_micros, **period(call.created_us))
 
 
 def _with_own_key(tx: Tx, call: CallRecord) -> CallRecord:

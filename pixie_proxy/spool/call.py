@@ -28,7 +28,7 @@ from pixie_proxy.disk import (
     write_durably,
 )
 from pixie_proxy.disk.watch import Disk
-from pixie_proxy.media import EXTENSIONS, dimensions
+from pixie_proxy.media import EXTENSIONS, HEAD_BYTES, dimensions
 from pixie_proxy.records import StoredImage
 from pixie_proxy.spool.partials import Partials
 from pixie_proxy.storage import MANIFEST
@@ -45,8 +45,6 @@ HELD_BYTES = 16 * 1024 * 1024
 
 HEADER = "call.json"
 _PIECE_BYTES = 144 * 1024
-_HEAD_BYTES = 1024 * 1024
-"""How far into a JPEG its size may stand: behind EXIF, colour profile and provenance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,7 +241,7 @@ class SpooledCall:
         head = part.waiting[0] if is_in_memory else b""
         descriptor = self._write(slot, part)
         if not is_in_memory:
-            head = os.pread(descriptor, _HEAD_BYTES if part.mime == "image/jpeg" else 64, 0)
+            head = os.pread(descriptor, HEAD_BYTES if part.mime == "image/jpeg" else 64, 0)
         fsync(descriptor)
         width, height = dimensions(head) or (None, None)
         final = f"{name.position}.{EXTENSIONS[part.mime]}"

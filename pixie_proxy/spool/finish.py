@@ -12,7 +12,7 @@ from contextlib import suppress
 
 from pixie_proxy.errors import ProxyError, StorageUnavailable
 from pixie_proxy.index import Index, Tx, accounts, images, ledger
-from pixie_proxy.records import CallRecord, Settlement, StoredImage, to_datetime
+from pixie_proxy.records import CallRecord, Settlement, StoredImage, period
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import Storage, folder_ref
 
@@ -160,14 +160,13 @@ def settle(tx: Tx, call: CallRecord, settlement: Settlement) -> bool:
     An open row gives slot and hold back and is charged. One of unknown outcome did so before: when it turns out to be
     done after all, only the difference to what it was charged then is booked.
     """
-    day = f"{to_datetime(call.created_us):%Y-%m-%d}"
-    period = {"day": day, "month": day[:7]}
+    booked = period(call.created_us)
     cost_micros = settlement.cost_micros
     if ledger.settle(tx, settlement):
         return accounts.release(
-            tx, call.user_id, hold_micros=call.hold_micros, cost_micros=cost_micros, **period
+            tx, call.user_id, hold_micros=call.hold_micros, cost_micros=cost_micros, **booked
         )
     charged_micros = ledger.charged_as_unknown(tx, call.id) if settlement.state == "done" else None
     if charged_micros is None or not ledger.settle(tx, settlement, of="unknown"):
         return False
-    return accounts.correct(tx, call.user_id, change_micros=cost_micros - charged_micros, **period)
+    return accounts.correct(tx, call.user_id, change_micros=cost_micros - charged_micros, **booked)

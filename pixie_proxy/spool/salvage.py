@@ -11,12 +11,11 @@ from pathlib import Path
 import orjson
 
 from pixie_proxy.disk import fsync_directory, write_durably
-from pixie_proxy.media import MIMES, dimensions, sniff
+from pixie_proxy.media import HEAD_BYTES, MIMES, dimensions, sniff
 from pixie_proxy.records import StoredImage, new_id
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import MANIFEST
 
-_HEAD_BYTES = 1024 * 1024
 _DAMAGED = ".damaged"
 
 
@@ -101,7 +100,7 @@ def _describe(path: Path) -> Iterator[StoredImage]:
     if mime is None or not path.stem.isdigit():
         return
     with path.open("rb") as file:
-        head = file.read(_HEAD_BYTES)
+        head = file.read(HEAD_BYTES)
         if not head or sniff(head) != mime:
             return
         width, height = dimensions(head) or (None, None)
