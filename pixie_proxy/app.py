@@ -175,15 +175,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
 
 
 def _warn_of_idle_settings(settings: Settings) -> None:
-    """Say which settings have no effect yet: a budget that is silently ignored is worse than none."""
-    users = [user.limits for user in settings.users if user.limits]
-    if any(
-        limits.usd_per_day is not None or limits.usd_per_month is not None
-        for limits in [settings.limits, *users]
-    ):
-        log.warning(
-            "limits.usd_per_day and limits.usd_per_month have no effect in this version: nobody has a budget"
-        )
+    """Say which settings have no effect yet."""
     if settings.gallery.allow_public or settings.gallery.retention_days is not None:
         log.warning("gallery.allow_public and gallery.retention_days have no effect in this version")
     if settings.server.trusted_proxies:
@@ -212,7 +204,7 @@ async def _open_directory(settings: Settings, index: Index) -> Directory:
     admin = await make_first_admin(index, settings.server.data_dir, os.environ.get("PIXIE_ADMIN_KEY"))
     if admin is not None:
         _tell_first_admin(admin)
-    directory = Directory(index, settings.limits)
+    directory = Directory(index, settings.limits, settings.team)
     await directory.load()
     return directory
 

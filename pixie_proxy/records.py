@@ -7,27 +7,32 @@ always integer micros (US dollars × 10⁶).
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from typing import Any, Generic, Literal, TypedDict, TypeVar
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
 import uuid_utils
 
-IdKind = Literal["img", "req", "key", "usr", "shr"]
+IdKind = Literal["img", "req", "key", "usr", "shr", "cor"]
 Role = Literal["admin", "member", "viewer"]
 Kind = Literal["generation", "edit", "variation"]
 Visibility = Literal["private", "team", "public"]
 State = Literal["admitted", "sent", "done", "failed", "unknown"]
+PartyKind = Literal["team", "user", "key"]
 
 ROLES: tuple[Role, ...] = ("admin", "member", "viewer")
 VISIBILITIES: tuple[Visibility, ...] = ("private", "team", "public")
 KINDS: tuple[Kind, ...] = ("generation", "edit", "variation")
+MOST = 10**9
+"""No limit of anything is as high: whoever writes one means something else."""
+TEAM = "team"
+"""The account of everybody together."""
 
 T = TypeVar("T")
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
-_ID = re.compile(r"(img|req|key|usr|shr)_[0-9a-v]{26}")
+_ID = re.compile(r"(img|req|key|usr|shr|cor)_[0-9a-v]{26}")
 
 
 def base32hex(number: int, characters: int) -> str:
@@ -82,15 +87,41 @@ def period(at_us: int) -> Period:
     return {"day": day, "month": day[:7]}
 
 
+def bounds(day_or_month: str) -> tuple[int, int]:
+    """Give when a day (`2026-11-21`) or a month (`2026-11`) begins and when the next one does, in µs."""
+    year, month, *day = map(int, day_or_month.split("-"))
+    begin = datetime(year, month, day[0] if day else 1, tzinfo=UTC)
+    end = begin + timedelta(days=1) if day else datetime(year + month // 12, month % 12 + 1, 1, tzinfo=UTC)
+    return int(begin.timestamp()) * 1_000_000, int(end.timestamp()) * 1_000_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Ceilings of one user; None means no limit. Money is USD as the operator writes it."""
+    """Ceilings of a user, of a key or of the team; None means no limit. Money is USD as the operator writes it."""
 
     requests_per_minute: int | None = None
     images_per_minute: int | None = None
     concurrent_requests: int | None = None
+    images_per_day: int | None = None
     usd_per_day: float | None = None
     usd_per_month: float | None = None
+    usd_total: float | None = None
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether money is limited."""
+        return any(usd is not None for usd in (self.usd_per_day, self.usd_per_month, self.usd_total))
+
+
+NO_LIMITS = Limits()
+
+
+class Party(NamedTuple):
+    """Somebody whose limits a call must keep. `account` is the subject of its account."""
+
+    kind: PartyKind
+    account: str
+    limits: Limits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,14 +131,37 @@ class User:
     id: str
     name: str
     role: Role
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = NO_LIMITS
     disabled: bool = False
     key_id: str | None = None
+    key_limits: Limits = NO_LIMITS
+    team_limits: Limits = NO_LIMITS
 
     @property
     def is_admin(self) -> bool:
         """Whether this user sees and may change everything."""
         return self.role == "admin"
+
+    @property
+    def parties(self) -> tuple[Party, ...]:
+        """All whose limits this caller's calls must keep, in the order of `accounts_of`."""
+        team, user = Party("team", TEAM, self.team_limits), Party("user", self.id, self.limits)
+        return (
+            (team, user) if self.key_id is None else (team, user, Party("key", self.key_id, self.key_limits))
+        )
+
+    @property
+    def has_budget(self) -> bool:
+        """Whether money is limited for this caller, so that nothing may be bought whose price is unknown."""
+        return any(party.limits.has_budget for party in self.parties)
+
+
+def accounts_of(user_id: str, key_id: str | None) -> tuple[str, ...]:
+    """Name the accounts that a call of this user with this key moves, in the order in which they are locked.
+
+    The team's first: who holds it is alone, so that no two transactions can wait for each other.
+    """
+    return (TEAM, user_id) if key_id is None else (TEAM, user_id, key_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,6 +249,11 @@ class CallRecord:
     process: str
     created_us: int
 
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The accounts that it moves."""
+        return accounts_of(self.user_id, self.key_id)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settlement:
@@ -213,7 +272,7 @@ class Settlement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """What one subject (a user, later a key or the team) has taken. Money in micros.
+    """What one subject (a user, a key or the team) has taken. Money in micros.
 
     `…_tat_us` are the limiter's theoretical arrival times (GCRA): the bucket is full when they lie in the past.
     """
@@ -224,7 +283,25 @@ class Account:
     in_flight: int = 0
     day: str = ""
     spent_day_micros: int = 0
+    images_day: int = 0
     month: str = ""
     spent_month_micros: int = 0
     spent_life_micros: int = 0
     held_micros: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Correction:
+    """A ledger entry that an admin made: so many micros more or less were spent. `booked_us` is when they count.
+
+    Without a user it is the team's alone. `request_id` is the call that it sets right, where it is one's.
+    """
+
+    id: str
+    user_id: str | None
+    key_id: str | None
+    request_id: str | None
+    change_micros: int
+    reason: str
+    booked_us: int
+    created_us: int

@@ -11,8 +11,8 @@ from pathlib import Path
 from pixie_proxy.accounts import people
 from pixie_proxy.accounts.keys import new_key, shown_prefix
 from pixie_proxy.config import DeclaredUser
-from pixie_proxy.index import Index, Tx, accounts
-from pixie_proxy.index.accounts import StoredKey, StoredUser
+from pixie_proxy.index import Index, Tx, users
+from pixie_proxy.index.users import StoredKey, StoredUser
 from pixie_proxy.records import new_id
 
 ADMIN_KEY_FILE = "admin.key"
@@ -33,7 +33,7 @@ async def sync_declared(index: Index, declared: Sequence[DeclaredUser]) -> None:
 
 async def make_first_admin(index: Index, data_dir: Path, brought_key: str | None) -> FirstAdmin | None:
     """Make an `admin` where there is no user at all; its key goes to `<data_dir>/admin.key` unless one was brought."""
-    if await index.read(accounts.list_users):
+    if await index.read(users.list_users):
         return None
     key = brought_key or new_key()
     path = None
@@ -52,7 +52,7 @@ def _sync(tx: Tx, declared: Sequence[DeclaredUser]) -> None:
     digests: list[str] = []
     for person in declared:
         limits = person.limits.model_dump(exclude_unset=True) if person.limits else {}
-        user = accounts.put_declared_user(
+        user = users.put_declared_user(
             tx,
             StoredUser(
                 id=new_id("usr"), name=person.name, role=person.role, created_us=now_us, limits=limits
@@ -60,7 +60,7 @@ def _sync(tx: Tx, declared: Sequence[DeclaredUser]) -> None:
         )
         key = person.key.get_secret_value() if person.key else None
         digests.append(person.digest)
-        accounts.put_declared_key(
+        users.put_declared_key(
             tx,
             StoredKey(
                 id=new_id("key"),
@@ -72,8 +72,8 @@ def _sync(tx: Tx, declared: Sequence[DeclaredUser]) -> None:
                 is_declared=True,
             ),
         )
-    accounts.revoke_undeclared(tx, digests, now_us)
-    accounts.disable_undeclared(tx, [person.name for person in declared])
+    users.revoke_undeclared(tx, digests, now_us)
+    users.disable_undeclared(tx, [person.name for person in declared])
     people.raise_version(tx)
 
 

@@ -13,10 +13,10 @@ from dataclasses import replace
 
 from pixie_proxy.accounts import people
 from pixie_proxy.accounts.keys import digest
-from pixie_proxy.config import LimitSettings
+from pixie_proxy.config import LimitSettings, TeamSettings
 from pixie_proxy.errors import IndexUnavailable, InvalidApiKey
-from pixie_proxy.index import Index, Tx, accounts
-from pixie_proxy.index.accounts import Credential
+from pixie_proxy.index import Index, Tx, users
+from pixie_proxy.index.users import Credential
 from pixie_proxy.records import Limits, User
 
 log = logging.getLogger(__name__)
@@ -30,9 +30,10 @@ _NOTE_USE_EVERY_S = 30.0
 class Directory:
     """All credentials of the index, read at the start and again whenever their version has changed."""
 
-    def __init__(self, index: Index, limits: LimitSettings) -> None:
-        """Give users without limits of their own those of `limits`."""
+    def __init__(self, index: Index, limits: LimitSettings, team: TeamSettings) -> None:
+        """Give users without limits of their own those of `limits`; `team` is for all of them together."""
         self._index = index
+        self._team = Limits(**team.model_dump())
         self._general = limits.model_dump()
         self._known: dict[str, tuple[Credential, User]] = {}
         self._by_key_id: dict[str, tuple[Credential, User]] = {}
@@ -43,7 +44,7 @@ class Directory:
     async def load(self) -> None:
         """Read the credentials anew."""
         self._version, credentials = await self._index.read(
-            lambda tx: (people.version(tx), accounts.all_credentials(tx))
+            lambda tx: (people.version(tx), users.all_credentials(tx))
         )
         self._known = {found.digest: (found, self._user(found)) for found in credentials}
         self._by_key_id = {found[0].key_id: found for found in self._known.values()}
@@ -91,6 +92,8 @@ class Directory:
             disabled=own.disabled,
             key_id=credential.key_id,
             limits=replace(Limits(**self._general), **own.limits),
+            key_limits=Limits(**credential.limits),
+            team_limits=self._team,
         )
 
 
@@ -108,7 +111,7 @@ def _live_user(found: tuple[Credential, User] | None) -> User | None:
 
 def _touch_keys(tx: Tx, used_us: Mapping[str, int]) -> None:
     for key_id, at_us in used_us.items():
-        accounts.touch_key(tx, key_id, at_us)
+        users.touch_key(tx, key_id, at_us)
 
 
 def _masked(key: str) -> str:

@@ -12,8 +12,8 @@ from typing import Any
 
 from pixie_proxy.accounts.keys import digest, new_key, shown_prefix
 from pixie_proxy.errors import InvalidValue, NotFound
-from pixie_proxy.index import Tx, accounts, settings
-from pixie_proxy.index.accounts import StoredKey, StoredUser
+from pixie_proxy.index import Tx, settings, users
+from pixie_proxy.index.users import StoredKey, StoredUser
 from pixie_proxy.records import Role, new_id
 
 VERSION = "accounts_version"
@@ -44,7 +44,7 @@ def add_user(
         )
         raise InvalidValue(message, param="name")
     user = StoredUser(id=new_id("usr"), name=name, role=role, created_us=_now_us(), limits=dict(limits))
-    if not accounts.add_user(tx, user):
+    if not users.add_user(tx, user):
         message = f"there is a user '{name}' already"
         raise InvalidValue(message, param="name")
     return add_key(tx, user, key_name, None, key_text=key_text)
@@ -64,7 +64,7 @@ def add_key(
         created_us=now_us,
         expires_us=None if lifetime_days is None else now_us + lifetime_days * 86_400_000_000,
     )
-    if not accounts.add_key(tx, key):
+    if not users.add_key(tx, key):
         message = "that key is in use already"
         raise InvalidValue(message, param="key")
     raise_version(tx)
@@ -73,7 +73,7 @@ def add_key(
 
 def find_user(tx: Tx, name: str) -> StoredUser:
     """Find a user by name. Raises NotFound."""
-    user = accounts.get_user_by_name(tx, name)
+    user = users.get_user_by_name(tx, name)
     if user is None:
         message = f"there is no user '{name}': pixie user list"
         raise NotFound(message, param="name")
@@ -85,7 +85,7 @@ def set_disabled(tx: Tx, name: str, *, disabled: bool) -> StoredUser:
     user = _changeable(tx, name)
     if disabled:
         _keep_an_admin(tx, user)
-    accounts.set_disabled(tx, user.id, disabled=disabled)
+    users.set_disabled(tx, user.id, disabled=disabled)
     raise_version(tx)
     return find_user(tx, name)
 
@@ -98,17 +98,17 @@ def change_user(
     if role is not None and role != "admin":
         _keep_an_admin(tx, user)
     if role is not None:
-        accounts.set_role(tx, user.id, role)
+        users.set_role(tx, user.id, role)
     if limits or cleared:
         kept = {name: value for name, value in user.limits.items() if name not in cleared}
-        accounts.set_limits(tx, user.id, {**kept, **limits})
+        users.set_limits(tx, user.id, {**kept, **limits})
     raise_version(tx)
     return find_user(tx, name)
 
 
 def revoke_key(tx: Tx, which: str) -> StoredKey:
     """End a key, named by its id or by its shown prefix where that is one key's only. Raises NotFound, InvalidValue."""
-    live = [key for key in accounts.list_keys(tx) if key.revoked_us is None]
+    live = [key for key in users.list_keys(tx) if key.revoked_us is None]
     found = [key for key in live if key.id == which or (len(which) > 3 and key.prefix == which)]
     if not found:
         message = f"there is no live key '{which}': pixie key list"
@@ -119,7 +119,7 @@ def revoke_key(tx: Tx, which: str) -> StoredKey:
     if found[0].is_declared:
         message = "that key is declared in the settings: remove it there"
         raise InvalidValue(message, param="key")
-    accounts.revoke(tx, found[0].id, _now_us())
+    users.revoke(tx, found[0].id, _now_us())
     raise_version(tx)
     return found[0]
 
@@ -144,7 +144,7 @@ def _changeable(tx: Tx, name: str) -> StoredUser:
 
 
 def _keep_an_admin(tx: Tx, user: StoredUser) -> None:
-    others = [one for one in accounts.list_users(tx) if one.id != user.id]
+    others = [one for one in users.list_users(tx) if one.id != user.id]
     if user.role == "admin" and not any(one.role == "admin" and not one.disabled for one in others):
         message = (
             f"'{user.name}' is the last admin: make another one first (pixie user add NAME --role admin)"

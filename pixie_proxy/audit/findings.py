@@ -27,7 +27,10 @@ MEANINGS: dict[Kind, tuple[str, str]] = {
     "bad_manifest": ("request.json or state.json is bad", "restore the file from a backup"),
     "stale_spool": ("left by a process that died", "start pixie serve, or pixie verify --fix"),
     "leftover": ("temporary file", "pixie verify --fix removes it"),
-    "account": ("an account is not its ledger's sum", "please report it, with the output of --json"),
+    "account": (
+        "an account is not its ledger's sum",
+        "pixie verify --fix sets it to that; please report it, with --json",
+    ),
 }
 """What each kind is, and what to do about it."""
 

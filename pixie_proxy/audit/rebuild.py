@@ -15,10 +15,10 @@ from functools import partial
 from pixie_proxy.audit.contents import Contents, Folder, digest, folders, read_contents
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.gallery.state import ImageState
-from pixie_proxy.index import Index, Tx, accounts, audit, images, ledger
+from pixie_proxy.index import Index, Tx, accounts, audit, images, ledger, users
 from pixie_proxy.index import settings as stored
-from pixie_proxy.index.accounts import StoredUser
 from pixie_proxy.index.audit import Kept
+from pixie_proxy.index.users import StoredUser
 from pixie_proxy.records import CallRecord, StoredImage, id_time_us, period
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import SENTINEL, ObjectMissing, Storage, folder_ref, sentinel
@@ -189,19 +189,19 @@ def _count(result: Rebuilt, tx: Tx, found: Found, lacking: Sequence[StoredImage]
     result.added_images += len(lacking)
     result.damaged += sum(image.id in found.damage for image in lacking)
     result.private += len(lacking) if found.contents.state_fault is not None else 0
-    if accounts.get_user(tx, call.user_id) is None:
+    if users.get_user(tx, call.user_id) is None:
         result.added_users[call.user_id] = _free_name(tx, found.manifest)
 
 
 def _free_name(tx: Tx, manifest: Manifest) -> str:
-    is_taken = accounts.get_user_by_name(tx, manifest.owner_name) is not None
+    is_taken = users.get_user_by_name(tx, manifest.owner_name) is not None
     return placeholder_name(manifest.owner_name, manifest.call.user_id) if is_taken else manifest.owner_name
 
 
 def _add_owner(tx: Tx, manifest: Manifest) -> None:
     """Make a user that nobody knows, who may do nothing until an admin says so."""
     user_id = manifest.call.user_id
-    if accounts.get_user(tx, user_id) is None:
+    if users.get_user(tx, user_id) is None:
         owner = StoredUser(
             id=user_id,
             name=_free_name(tx, manifest),
@@ -210,7 +210,7 @@ def _add_owner(tx: Tx, manifest: Manifest) -> None:
             limits={},
             disabled=True,
         )
-        accounts.add_user(tx, owner)
+        users.add_user(tx, owner)
 
 
 def _add_request(tx: Tx, found: Found) -> None:
@@ -219,7 +219,9 @@ def _add_request(tx: Tx, found: Found) -> None:
     ledger.insert(tx, call, "sent")
     # An answer is given again with all of its images, or not at all.
     ledger.settle(tx, replace(end, skeleton=None) if found.contents.purged else end)
-    accounts.charge(tx, call.user_id, cost_micros=end.cost_micros, **period(call.created_us))
+    accounts.lock(tx, call.accounts)
+    booked = period(call.created_us)
+    accounts.move(tx, call.accounts, booked, spent_micros=end.cost_micros, images=call.images_asked)
 
 
 def _with_own_key(tx: Tx, call: CallRecord) -> CallRecord:

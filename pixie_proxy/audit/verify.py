@@ -236,12 +236,12 @@ class Verification:
                     report.add(finding, is_fixed=self._fixes)
 
     async def _check_accounts(self, report: Report) -> None:
-        """Compare each account with its ledger, both in one snapshot."""
-        for subject in await self._index.read(audit.subjects):
-            account, ledger = await self._index.read(partial(audit.sums, subject=subject))
-            if account != ledger:
-                detail = f"it says {account}, its ledger {ledger}"
-                report.add(Finding(kind="account", ref=subject, detail=detail))
+        """Compare each account with its ledger, all in one snapshot."""
+        wrong = await self._index.read(audit.wrong_accounts)
+        mended = await self._index.write(audit.mend_accounts) if wrong and self._fixes else set()
+        for subject, (account, ledger) in wrong.items():
+            detail = f"it says {account}, its ledger {ledger}"
+            report.add(Finding(kind="account", ref=subject, detail=detail), is_fixed=subject in mended)
 
     def _left_behind(self) -> dict[str, Finding]:
         found = spools.left_behind(self._spool.root, old_before_us=_old_before_us())

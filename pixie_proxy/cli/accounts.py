@@ -15,7 +15,7 @@ import orjson
 from pixie_proxy import backends
 from pixie_proxy.config import load_settings
 from pixie_proxy.index import Tx
-from pixie_proxy.index.accounts import StoredKey, StoredUser
+from pixie_proxy.index.users import StoredKey, StoredUser
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])

@@ -11,7 +11,7 @@ from pixie_proxy.accounts import people
 from pixie_proxy.accounts.people import MadeKey
 from pixie_proxy.cli.accounts import change_index, json_option, key_json, show_json, show_key, show_table
 from pixie_proxy.cli.options import config_options
-from pixie_proxy.index import Tx, accounts
+from pixie_proxy.index import Tx, users
 
 
 @click.group("key")
@@ -56,9 +56,9 @@ def list_all(name: str | None, *, as_json: bool, config: Path | None, data_dir: 
     """List the keys of everybody, or of user NAME."""
 
     def work(tx: Tx) -> list[dict[str, Any]]:
-        owners = {user.id: user.name for user in accounts.list_users(tx)}
+        owners = {user.id: user.name for user in users.list_users(tx)}
         user_id = people.find_user(tx, name).id if name else None
-        return [key_json(key, owners[key.user_id]) for key in accounts.list_keys(tx, user_id)]
+        return [key_json(key, owners[key.user_id]) for key in users.list_keys(tx, user_id)]
 
     keys = change_index(config, data_dir, work)
     if as_json:

@@ -20,8 +20,8 @@ from pixie_proxy.cli.accounts import (
     user_json,
 )
 from pixie_proxy.cli.options import config_options
-from pixie_proxy.index import Tx, accounts
-from pixie_proxy.index.accounts import StoredUser
+from pixie_proxy.index import Tx, users
+from pixie_proxy.index.users import StoredUser
 from pixie_proxy.records import ROLES, Role
 
 _ROLE = click.Choice(ROLES)
@@ -55,11 +55,11 @@ def add(
 @config_options
 def list_all(*, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """List everybody."""
-    users = change_index(config, data_dir, accounts.list_users)
+    everybody = change_index(config, data_dir, users.list_users)
     if as_json:
-        show_json([user_json(user) for user in users])
+        show_json([user_json(user) for user in everybody])
         return
-    rows = [(user.name, user.role, _state(user), _limits(user)) for user in users]
+    rows = [(user.name, user.role, _state(user), _limits(user)) for user in everybody]
     show_table(("NAME", "ROLE", "STATE", "OWN LIMITS"), rows)
 
 
@@ -72,7 +72,7 @@ def show(name: str, *, as_json: bool, config: Path | None, data_dir: Path | None
 
     def work(tx: Tx) -> dict[str, Any]:
         user = people.find_user(tx, name)
-        keys = [key_json(key, name) for key in accounts.list_keys(tx, user.id)]
+        keys = [key_json(key, name) for key in users.list_keys(tx, user.id)]
         return {**user_json(user), "keys": keys}
 
     said = change_index(config, data_dir, work)

@@ -9,6 +9,7 @@ from pixie_proxy.config.sections import (
     Price,
     S3Settings,
     Settings,
+    TeamSettings,
     UploadSettings,
     UpstreamSettings,
 )
@@ -21,6 +22,7 @@ __all__ = [
     "Price",
     "S3Settings",
     "Settings",
+    "TeamSettings",
     "UploadSettings",
     "UpstreamSettings",
     "load_settings",

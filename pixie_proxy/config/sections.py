@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-from pixie_proxy.records import Role, Visibility
+from pixie_proxy.records import MOST, Role, Visibility
 
 
 def _http_url(url: str) -> str:
@@ -44,6 +44,8 @@ def _key_prefix(prefix: str) -> str:
 
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
 Positive = Annotated[int, Field(gt=0)]
+Ceiling = Annotated[int, Field(gt=0, lt=MOST)]
+Budget = Annotated[float, Field(ge=0, lt=MOST, allow_inf_nan=False)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
@@ -186,11 +188,24 @@ class IndexSettings(Section):
 class LimitSettings(Section):
     """Ceilings of each user, unless the user has its own; empty = no limit."""
 
-    requests_per_minute: Positive | None = Field(60, description="Requests a minute (token bucket)")
-    images_per_minute: Positive | None = Field(60, description="Images a minute; a request takes its n")
-    concurrent_requests: Positive | None = Field(32, description="Requests at once")
-    usd_per_day: Usd | None = Field(None, description="Spend in a calendar day, UTC, in USD")
-    usd_per_month: Usd | None = Field(None, description="Spend in a calendar month, UTC, in USD")
+    requests_per_minute: Ceiling | None = Field(60, description="Requests a minute (token bucket)")
+    images_per_minute: Ceiling | None = Field(60, description="Images a minute; a request takes its n")
+    concurrent_requests: Ceiling | None = Field(32, description="Requests at once")
+    images_per_day: Ceiling | None = Field(None, description="Images in a calendar day, UTC")
+    usd_per_day: Budget | None = Field(None, description="Spend in a calendar day, UTC, in USD")
+    usd_per_month: Budget | None = Field(None, description="Spend in a calendar month, UTC, in USD")
+    usd_total: Budget | None = Field(
+        None, description="Spend ever, in USD: prepaid, raised by pixie user topup"
+    )
+
+
+class TeamSettings(LimitSettings):
+    """Ceilings of everybody together, beside those of each user and each key; empty = no limit."""
+
+    requests_per_minute: Ceiling | None = Field(None, description="Requests a minute (token bucket)")
+    images_per_minute: Ceiling | None = Field(None, description="Images a minute; a request takes its n")
+    concurrent_requests: Ceiling | None = Field(None, description="Requests at once")
+    usd_total: Budget | None = Field(None, description="Spend ever, in USD")
 
 
 class DeclaredUser(Section):
@@ -262,6 +277,7 @@ class Settings(Section):
     index: IndexSettings = IndexSettings()
     users: list[DeclaredUser] = Field([], description="Users declared here, beside those of `pixie user add`")
     limits: LimitSettings = LimitSettings()
+    team: TeamSettings = TeamSettings()
     uploads: UploadSettings = UploadSettings()
     gallery: GallerySettings = GallerySettings()
 

@@ -209,9 +209,9 @@ class Generation:
         if attempt.is_retry and call.idempotency_key is None:
             await self._deliveries.settle_before(call)
         barred = self._take_room(request.n)
-        limits = asked.owner.limits
+        parties = asked.owner.parties
         try:
-            found = await self._index.write(lambda tx: enter(tx, call, attempt, limits, barred))
+            found = await self._index.write(lambda tx: enter(tx, call, attempt, parties, barred))
             if isinstance(found, ProxyError):
                 raise found
         except BaseException:

@@ -1,8 +1,9 @@
-"""Join, admit, record: what becomes of a call, in one transaction that locks its user's account."""
+"""Join, admit, record: what becomes of a call, in one transaction that locks the accounts it moves."""
 
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from pixie_proxy.admission import gate
 from pixie_proxy.admission.gate import Admitted
 from pixie_proxy.errors import ProxyError
 from pixie_proxy.index import Tx
-from pixie_proxy.records import CallRecord, Limits, User
+from pixie_proxy.records import CallRecord, Party, User
 from pixie_proxy.relay import join
 from pixie_proxy.relay.join import Attempt, Joined
 from pixie_proxy.relay.request import ImageRequest
@@ -51,19 +52,19 @@ def record(asked: Asked, model: str, hold_micros: int, process: str) -> CallReco
 
 
 def enter(
-    tx: Tx, call: CallRecord, attempt: Attempt, limits: Limits, barred: ProxyError | None
+    tx: Tx, call: CallRecord, attempt: Attempt, parties: Sequence[Party], barred: ProxyError | None
 ) -> Admitted | tuple[Joined, Admitted] | ProxyError:
     """Find the call that this one repeats, or admit it as a new one; or give the refusal.
 
     `barred` is why new calls can't be taken now. A join takes nothing, so nothing stands in its way.
     """
-    account = gate.open_account(tx, call.user_id, call.created_us)
+    opened = gate.open_accounts(tx, parties, call.created_us)
     earlier = join.look(tx, call, attempt)
     if isinstance(earlier, ProxyError):
         return earlier
     if isinstance(earlier, Joined):
-        return earlier, gate.standing(account, limits, call.created_us)
-    admitted = barred or gate.admit(tx, account, call, limits, now_us=call.created_us)
+        return earlier, gate.standing(opened, call.created_us)
+    admitted = barred or gate.admit(tx, opened, call, now_us=call.created_us)
     if isinstance(admitted, Admitted):
         join.attach(tx, call, attempt)
     elif is_refusal(admitted):

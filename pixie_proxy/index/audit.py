@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from pixie_proxy.index import Tx, images, ledger, states
+from pixie_proxy.index import Row, Tx, accounts, images, ledger, states
 from pixie_proxy.index.ledger import LedgerRow
 from pixie_proxy.index.states import StateToWrite
-from pixie_proxy.records import ImageRecord
+from pixie_proxy.records import TEAM, ImageRecord
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,25 +75,64 @@ def clear_damage(tx: Tx, image_id: str) -> None:
     tx.run("UPDATE images SET damage = NULL, damaged_us = NULL WHERE id = :id", id=image_id)
 
 
-def subjects(tx: Tx) -> list[str]:
-    """Name everybody who has an account or a call."""
-    rows = tx.all("SELECT subject FROM accounts UNION SELECT user_id FROM requests ORDER BY 1")
-    return [row["subject"] for row in rows]
+def wrong_accounts(tx: Tx) -> dict[str, tuple[Sums, Sums]]:
+    """Give each account that is not the sum of its ledger: what it says, and what it would say by that."""
+    said = {
+        row["subject"]: _sums(row)
+        for row in tx.all(
+            "SELECT subject, in_flight, held_micros, spent_life_micros AS spent_micros FROM accounts"
+        )
+    }
+    sums = {row["subject"]: _sums(row) for row in tx.all(_LEDGER)}
+    pairs = {
+        subject: (said.get(subject, _NOTHING), sums.get(subject, _NOTHING))
+        for subject in sorted(said.keys() | sums.keys())
+    }
+    return {subject: pair for subject, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def sums(tx: Tx, subject: str) -> tuple[Sums, Sums]:
-    """Give what a subject's account says, and what it would say by the ledger."""
-    account = tx.one(
-        "SELECT in_flight, held_micros, spent_life_micros AS spent_micros FROM accounts"
-        " WHERE subject = :subject",
-        subject=subject,
+def mend_accounts(tx: Tx) -> set[str]:
+    """Set each account that is not the sum of its ledger to that, and name them.
+
+    Day and month are forgotten, so that the next use looks them up; the limiter's buckets stay.
+    """
+    accounts.lock(tx, [TEAM])
+    wrong = wrong_accounts(tx)
+    for subject, (_, sums) in wrong.items():
+        accounts.lock(tx, [subject])
+        accounts.save(
+            tx,
+            replace(
+                accounts.get(tx, subject),
+                in_flight=sums.in_flight,
+                held_micros=sums.held_micros,
+                spent_life_micros=max(0, sums.spent_micros),
+                day="",
+                month="",
+            ),
+        )
+    return {*wrong}
+
+
+_EACH = (
+    "sum(CASE WHEN state IN ('admitted', 'sent') THEN 1 ELSE 0 END) AS in_flight,"
+    " sum(CASE WHEN state IN ('admitted', 'sent') THEN hold_micros ELSE 0 END) AS held_micros,"
+    " sum(CASE WHEN state IN ('admitted', 'sent') THEN 0 ELSE coalesce(cost_micros, 0) END) AS spent_micros"
+    " FROM requests"
+)
+_CORRECTED = "0 AS in_flight, 0 AS held_micros, sum(change_micros) AS spent_micros FROM corrections"
+_LEDGER = (
+    "SELECT subject, sum(in_flight) AS in_flight, sum(held_micros) AS held_micros,"
+    " sum(spent_micros) AS spent_micros FROM ("
+    + " UNION ALL ".join(
+        f"SELECT {subject} AS subject, {sums} GROUP BY 1"
+        for sums in (_EACH, _CORRECTED)
+        for subject in (f"'{TEAM}'", "user_id", "key_id")
     )
-    ledger_says = tx.one(
-        "SELECT coalesce(sum(CASE WHEN state IN ('admitted', 'sent') THEN 1 ELSE 0 END), 0) AS in_flight,"
-        " coalesce(sum(CASE WHEN state IN ('admitted', 'sent') THEN hold_micros ELSE 0 END), 0) AS held_micros,"
-        " coalesce(sum(CASE WHEN state IN ('admitted', 'sent') THEN 0 ELSE cost_micros END), 0) AS spent_micros"
-        " FROM requests WHERE user_id = :subject",
-        subject=subject,
-    )
-    nothing = {"in_flight": 0, "held_micros": 0, "spent_micros": 0}
-    return Sums(**dict(account or nothing)), Sums(**dict(ledger_says or nothing))
+    + ") AS entries WHERE subject IS NOT NULL GROUP BY subject"
+)
+_NOTHING = Sums(in_flight=0, held_micros=0, spent_micros=0)
+
+
+def _sums(row: Row) -> Sums:
+    return Sums(in_flight=row["in_flight"], held_micros=row["held_micros"], spent_micros=row["spent_micros"])

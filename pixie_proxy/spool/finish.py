@@ -140,6 +140,8 @@ def settle_kept(tx: Tx, manifest: Manifest) -> None:
     if not settle(tx, call, manifest.settlement) and ledger.get(tx, call.id) is None:
         # The index is younger than the spool: the manifest knows all that the row said.
         ledger.insert(tx, call, "sent")
+        taken = {"slots": 1, "held_micros": call.hold_micros, "images": call.images_asked}
+        accounts.move(tx, call.accounts, period(call.created_us), **taken)
         settle(tx, call, manifest.settlement)
     images.insert(
         tx,
@@ -155,18 +157,27 @@ def settle_kept(tx: Tx, manifest: Manifest) -> None:
 
 
 def settle(tx: Tx, call: CallRecord, settlement: Settlement) -> bool:
-    """Close a ledger row and its account's part in it; False if the row was closed before, or is not there.
+    """Close a ledger row and its part in its accounts; False if the row was closed before, or is not there.
 
-    An open row gives slot and hold back and is charged. One of unknown outcome did so before: when it turns out to be
-    done after all, only the difference to what it was charged then is booked.
+    An open row gives slot and hold back and is charged; one that was refused gives its images of the day back, too. One
+    of unknown outcome did so before: when it turns out to be done after all, only the difference to what it was charged
+    then is booked.
     """
+    accounts.lock(tx, call.accounts)  # first, as at the admission: else the two could wait for each other
     booked = period(call.created_us)
-    cost_micros = settlement.cost_micros
     if ledger.settle(tx, settlement):
-        return accounts.release(
-            tx, call.user_id, hold_micros=call.hold_micros, cost_micros=cost_micros, **booked
+        accounts.move(
+            tx,
+            call.accounts,
+            booked,
+            slots=-1,
+            held_micros=-call.hold_micros,
+            spent_micros=settlement.cost_micros,
+            images=-call.images_asked if settlement.state == "failed" else 0,
         )
+        return True
     charged_micros = ledger.charged_as_unknown(tx, call.id) if settlement.state == "done" else None
     if charged_micros is None or not ledger.settle(tx, settlement, of="unknown"):
         return False
-    return accounts.correct(tx, call.user_id, change_micros=cost_micros - charged_micros, **booked)
+    accounts.move(tx, call.accounts, booked, spent_micros=settlement.cost_micros - charged_micros)
+    return True

@@ -8,7 +8,7 @@ import orjson
 from aiohttp import web
 
 from pixie_proxy.errors import InvalidValue, MissingParameter
-from pixie_proxy.index import Tx, accounts, images
+from pixie_proxy.index import Tx, images, users
 from pixie_proxy.records import KINDS, VISIBILITIES, ImageRecord, Page, User
 from pixie_proxy.web import bodies, queries
 from pixie_proxy.web.context import USER, Context, context_of
@@ -42,7 +42,7 @@ async def list_images(request: web.Request) -> web.Response:
     def work(tx: Tx) -> Page[ImageRecord]:
         owner_id = viewer.id if owner == "me" else None
         if owner is not None and owner != "me":
-            found = accounts.get_user_by_name(tx, owner)
+            found = users.get_user_by_name(tx, owner)
             if found is None:
                 return Page(items=[], has_more=False)
             owner_id = found.id

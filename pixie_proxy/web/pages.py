@@ -10,7 +10,7 @@ from aiohttp import web
 from pixie_proxy.config import Settings
 from pixie_proxy.errors import InvalidValue, NotFound
 from pixie_proxy.gallery.library import may_change
-from pixie_proxy.index import Tx, accounts, images
+from pixie_proxy.index import Tx, images, users
 from pixie_proxy.records import VISIBILITIES, ImageRecord, Page, User, Visibility, id_time_us
 from pixie_proxy.web import queries
 from pixie_proxy.web.context import USER, context_of
@@ -148,7 +148,7 @@ def _page(
 ) -> Page[ImageRecord]:
     owner_id = viewer.id if owner == "me" else None
     if owner is not None and owner != "me":
-        found = accounts.get_user_by_name(tx, owner)
+        found = users.get_user_by_name(tx, owner)
         if found is None:
             return Page(items=[], has_more=False)
         owner_id = found.id

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from pixie_proxy.records import ImageRecord, Page, User, id_time_us
+from pixie_proxy.records import ImageRecord, Limits, Page, PartyKind, User, id_time_us
 
+_LIMITS_OF: dict[PartyKind, str] = {"user": "limits", "key": "key_limits", "team": "team_limits"}
 _SHOWN_PARAMS = ("size", "quality", "background")
 
 
@@ -80,19 +81,24 @@ def usd(micros: int | None) -> float | None:
 
 def user_json(user: User) -> dict[str, Any]:
     """Write what a caller may know of itself."""
-    limits = user.limits
     return {
         "id": user.id,
         "object": "user",
         "name": user.name,
         "role": user.role,
-        "limits": {
-            "requests_per_minute": limits.requests_per_minute,
-            "images_per_minute": limits.images_per_minute,
-            "concurrent_requests": limits.concurrent_requests,
-            "usd_per_day": limits.usd_per_day,
-            "usd_per_month": limits.usd_per_month,
-        },
+        **{_LIMITS_OF[party.kind]: _limits_json(party.limits) for party in user.parties},
+    }
+
+
+def _limits_json(limits: Limits) -> dict[str, Any]:
+    return {
+        "requests_per_minute": limits.requests_per_minute,
+        "images_per_minute": limits.images_per_minute,
+        "concurrent_requests": limits.concurrent_requests,
+        "images_per_day": limits.images_per_day,
+        "usd_per_day": limits.usd_per_day,
+        "usd_per_month": limits.usd_per_month,
+        "usd_total": limits.usd_total,
     }
 
 

@@ -11,9 +11,9 @@ from pixie_proxy.accounts import people
 from pixie_proxy.accounts.declared import make_first_admin, sync_declared
 from pixie_proxy.accounts.directory import Directory
 from pixie_proxy.accounts.keys import digest
-from pixie_proxy.config import DeclaredUser, LimitSettings
+from pixie_proxy.config import DeclaredUser, LimitSettings, TeamSettings
 from pixie_proxy.errors import InvalidApiKey, InvalidValue
-from pixie_proxy.index import Index, accounts
+from pixie_proxy.index import Index, users
 from pixie_proxy.records import User
 
 ANN_KEY, BOB_KEY = "px-ann-0123456789", "px-bob-0123456789"
@@ -21,7 +21,7 @@ ANN = DeclaredUser(name="ann", key=SecretStr(ANN_KEY))
 
 
 async def directory(index: Index) -> Directory:
-    found = Directory(index, LimitSettings())
+    found = Directory(index, LimitSettings(), TeamSettings())
     await found.load()
     return found
 
@@ -93,7 +93,7 @@ async def test_a_declared_user_wins_over_the_index(index: Index) -> None:
     made = await index.write(
         lambda tx: people.add_user(tx, "ann", "admin", {"usd_per_day": 1}, key_text=BOB_KEY)
     )
-    await index.write(lambda tx: accounts.set_disabled(tx, made.key.user_id, disabled=True))
+    await index.write(lambda tx: users.set_disabled(tx, made.key.user_id, disabled=True))
     await sync_declared(index, [ANN])
     user = await who(index, ANN_KEY)
     assert user is not None

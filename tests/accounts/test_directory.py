@@ -10,10 +10,10 @@ import pytest
 from pixie_proxy.accounts import people
 from pixie_proxy.accounts.directory import Directory
 from pixie_proxy.accounts.keys import digest, new_key
-from pixie_proxy.config import LimitSettings
+from pixie_proxy.config import LimitSettings, TeamSettings
 from pixie_proxy.errors import InvalidApiKey
-from pixie_proxy.index import Index, Tx, accounts
-from pixie_proxy.index.accounts import StoredKey
+from pixie_proxy.index import Index, Tx, users
+from pixie_proxy.index.users import StoredKey
 from pixie_proxy.records import new_id
 
 NOW_US = time.time_ns() // 1000
@@ -35,15 +35,15 @@ async def with_key(index: Index, *, disabled: bool = False, **fields: Any) -> st
             created_us=1,
             **fields,
         )
-        accounts.add_key(tx, stored)
-        accounts.set_disabled(tx, user_id, disabled=disabled)
+        users.add_key(tx, stored)
+        users.set_disabled(tx, user_id, disabled=disabled)
 
     await index.write(work)
     return key
 
 
 async def directory(index: Index) -> Directory:
-    found = Directory(index, LimitSettings())
+    found = Directory(index, LimitSettings(), TeamSettings())
     await found.load()
     return found
 
@@ -130,7 +130,7 @@ async def test_what_changed_holds_from_the_next_load_on(index: Index) -> None:
     found = await directory(index)
     key_id = found.find(key).key_id
     assert key_id is not None
-    await index.write(lambda tx: accounts.revoke(tx, key_id, NOW_US))
+    await index.write(lambda tx: users.revoke(tx, key_id, NOW_US))
     await found.load()
     with pytest.raises(InvalidApiKey):
         found.find(key)

@@ -21,8 +21,8 @@ from pixie_proxy.accounts.sessions import (
     csrf_token,
     is_csrf_token,
 )
-from pixie_proxy.config import LimitSettings
-from pixie_proxy.index import Index, Tx, accounts
+from pixie_proxy.config import LimitSettings, TeamSettings
+from pixie_proxy.index import Index, Tx, users
 from pixie_proxy.index import sessions as stored
 from pixie_proxy.index.sessions import StoredSession
 from pixie_proxy.records import User
@@ -53,7 +53,7 @@ class House:
 async def house(index: Index) -> House:
     key = new_key()
     await index.write(lambda tx: people.add_user(tx, "ann", "member", {}, key_text=key))
-    directory = Directory(index, LimitSettings())
+    directory = Directory(index, LimitSettings(), TeamSettings())
     await directory.load()
     user = directory.find(key)
     sessions = Sessions(index, directory)
@@ -122,7 +122,7 @@ async def test_use_is_noted_once_an_hour(house: House) -> None:
 
 def _user_work(disabled: bool) -> Callable[[House], Awaitable[Any]]:
     return lambda house: house.index.write(
-        lambda tx: accounts.set_disabled(tx, house.user.id, disabled=disabled)
+        lambda tx: users.set_disabled(tx, house.user.id, disabled=disabled)
     )
 
 

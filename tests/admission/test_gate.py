@@ -10,16 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from pixie_proxy.admission.gate import Admitted, admit, open_account
+from pixie_proxy.admission.gate import Admitted, admit, open_accounts
 from pixie_proxy.errors import (
     ConcurrencyLimitExceeded,
     InvalidValue,
     ProxyError,
     RateLimitExceeded,
 )
-from pixie_proxy.index import accounts, ledger
+from pixie_proxy.index import accounts, ledger, users
 from pixie_proxy.index.sqlite import SqliteIndex, open_sqlite
-from pixie_proxy.records import Account, CallRecord, Limits, new_id
+from pixie_proxy.records import Account, CallRecord, Limits, Party, new_id
 from tests.support.calls import ANN, a_call
 
 NOW = 1_795_000_000_000_000
@@ -28,7 +28,7 @@ NOW = 1_795_000_000_000_000
 @pytest.fixture
 async def index(tmp_path: Path) -> AsyncIterator[SqliteIndex]:
     opened = await open_sqlite(tmp_path / "pixie.db", lock_path=tmp_path / "pixie.lock")
-    await opened.write(lambda tx: accounts.add_user(tx, ANN))
+    await opened.write(lambda tx: users.add_user(tx, ANN))
     yield opened
     await opened.close()
 
@@ -40,9 +40,8 @@ def ask(n: int = 1, hold_micros: int = 0) -> CallRecord:
 async def tried(
     index: SqliteIndex, call: CallRecord, limits: Limits, now_us: int = NOW
 ) -> Admitted | ProxyError:
-    return await index.write(
-        lambda tx: admit(tx, open_account(tx, call.user_id, now_us), call, limits, now_us=now_us)
-    )
+    parties = [Party("user", call.user_id, limits)]
+    return await index.write(lambda tx: admit(tx, open_accounts(tx, parties, now_us), call, now_us=now_us))
 
 
 async def standing(index: SqliteIndex) -> Account:
@@ -65,8 +64,8 @@ async def test_what_is_admitted_is_taken_and_written_down(index: SqliteIndex) ->
 @pytest.mark.parametrize(
     ("limits", "n", "error", "words"),
     [
-        (Limits(requests_per_minute=1), 1, RateLimitExceeded, "1 requests a minute"),
-        (Limits(images_per_minute=3), 3, RateLimitExceeded, "3 images a minute"),
+        (Limits(requests_per_minute=1), 1, RateLimitExceeded, "is 1 requests a minute"),
+        (Limits(images_per_minute=3), 3, RateLimitExceeded, "is 3 images a minute"),
         (Limits(concurrent_requests=1), 1, ConcurrencyLimitExceeded, "1 requests running"),
         (Limits(images_per_minute=3), 4, InvalidValue, "can never be met"),
         (

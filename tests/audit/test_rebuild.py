@@ -12,10 +12,10 @@ import pytest
 from pixie_proxy.audit.rebuild import placeholder_name
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.gallery.state import FolderState
-from pixie_proxy.index import Tx, accounts, images, ledger, states
+from pixie_proxy.index import Tx, accounts, images, ledger, states, users
 from pixie_proxy.index import settings as stored
-from pixie_proxy.index.accounts import StoredUser
-from pixie_proxy.records import StoredImage, new_id
+from pixie_proxy.index.users import StoredUser
+from pixie_proxy.records import StoredImage, accounts_of, new_id
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import SENTINEL, STATE, folder_ref
 from tests.audit.conftest import House, damaged
@@ -71,20 +71,19 @@ async def test_a_lost_index_comes_back_as_it_was(house: House) -> None:
 
 
 async def test_spending_comes_back_with_the_calls(house: House) -> None:
-    """For life, and for the last day and month in which there was a call: a lost index is no new budget."""
+    """For life, and for the day and month that it is: a lost index is no new budget, for user, key and team."""
     first = 1_795_000_000_000_000
     for number in range(3):
-        await house.keep(created_us=first + number * 60_000_000)
-    await house.keep(created_us=first - 90 * 86_400_000_000)
+        await house.keep(created_us=first + number * 60_000_000, key_id="key_1")
+    await house.keep(created_us=first - 90 * 86_400_000_000, key_id="key_1")
     await house.lose_index()
     await house.reindex()
-    account = await house.index.read(lambda tx: accounts.get(tx, ANN.id))
-    assert (account.spent_life_micros, account.spent_month_micros, account.spent_day_micros) == (
-        1200,
-        900,
-        900,
-    )
-    assert (account.month, account.in_flight, account.held_micros) == ("2026-11", 0, 0)
+    for account in await house.index.read(lambda tx: accounts.read(tx, accounts_of(ANN.id, None), first)):
+        spent = (account.spent_life_micros, account.spent_month_micros, account.spent_day_micros)
+        assert spent == (1200, 900, 900)
+        assert (account.images_day, account.in_flight, account.held_micros) == (6, 0, 0)
+    key = await house.index.read(lambda tx: accounts.get(tx, "key_1"))
+    assert (key.spent_life_micros, key.held_micros) == (1200, 0)
 
 
 async def test_owners_come_back_shut_out(house: House) -> None:
@@ -92,7 +91,7 @@ async def test_owners_come_back_shut_out(house: House) -> None:
     await house.keep()
     await house.lose_index()
     await house.reindex()
-    user = await house.index.read(lambda tx: accounts.get_user(tx, ANN.id))
+    user = await house.index.read(lambda tx: users.get_user(tx, ANN.id))
     assert user is not None
     assert (user.name, user.role, user.disabled) == ("ann", "member", True)
 
@@ -102,7 +101,7 @@ async def test_a_name_that_is_taken_gives_nobody_anothers_images(house: House) -
     manifest = await house.keep()
     await house.lose_index()
     other = StoredUser(id=new_id("usr"), name="ann", role="member", created_us=1, limits={})
-    await house.index.write(lambda tx: accounts.add_user(tx, other))
+    await house.index.write(lambda tx: users.add_user(tx, other))
     await house.reindex()
     (record,) = (await house.known(manifest)).images
     assert (record.owner_id, record.owner_name) == (ANN.id, placeholder_name("ann", ANN.id))

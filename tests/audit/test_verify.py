@@ -20,6 +20,7 @@ from pixie_proxy.index import Tx, images, states
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import MANIFEST, STATE, folder_ref
 from tests.audit.conftest import House, damaged, findings
+from tests.support.calls import ANN
 from tests.support.pictures import png
 
 
@@ -178,13 +179,24 @@ async def test_rows_that_say_something_else_are_found(house: House) -> None:
     assert found.detail == f"they differ in cost_micros, {STATE}"
 
 
-async def test_an_account_that_is_not_its_ledgers_sum_is_found(house: House) -> None:
-    """By the cent: what is held, what was spent, and how many run."""
-    await house.keep()
-    await house.admit()
+async def test_an_account_that_is_not_its_ledgers_sum_is_found_and_mended(house: House) -> None:
+    """Calls of before and of now are what each account has spent and holds: the team's, ann's, and her key's."""
+    await house.keep(key_id="key_1")
+    await house.admit(key_id="key_1")
     assert (await house.verify()).is_clean
-    await house.index.write(lambda tx: tx.run("UPDATE accounts SET held_micros = held_micros + 1"))
-    assert [kind for kind, _ in findings(await house.verify())] == ["account"]
+    right = await house.index.read(lambda tx: [dict(row) for row in tx.all(_ACCOUNTS)])
+    assert [row["subject"] for row in right] == ["key_1", "team", ANN.id]
+    wrong = "UPDATE accounts SET held_micros = held_micros + 1, spent_life_micros = 0"
+    await house.index.write(lambda tx: tx.run(wrong))
+    expected = [("account", row["subject"]) for row in right]
+    assert findings(await house.verify()) == expected
+    report = await house.verify(fixes=True)
+    assert (findings(report), report.is_clean) == (expected, True)
+    assert (await house.verify()).is_clean
+    assert await house.index.read(lambda tx: [dict(row) for row in tx.all(_ACCOUNTS)]) == right
+
+
+_ACCOUNTS = "SELECT subject, in_flight, held_micros, spent_life_micros FROM accounts ORDER BY subject"
 
 
 async def test_calls_under_way_are_not_reported(house: House) -> None:

@@ -1,156 +1,96 @@
-"""Users, keys, and what each has taken."""
+"""Accounts: what each subject has under way, holds and has spent."""
 
 from __future__ import annotations
 
 import sqlite3
 from dataclasses import replace
+from datetime import UTC, datetime
 
 import pytest
 
-from pixie_proxy.index import Tx, accounts
-from pixie_proxy.index.accounts import StoredKey, StoredUser
+from pixie_proxy.index import Tx, accounts, ledger, users
 from pixie_proxy.index.sqlite import SqliteIndex
-from pixie_proxy.records import Account, new_id
+from pixie_proxy.records import TEAM, Account, Period, accounts_of, bounds, new_id
+from tests.support.calls import ANN, a_call, an_end
+
+THEN: Period = {"day": "2026-11-21", "month": "2026-11"}
+NOON = int(datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()) * 1_000_000
+DAY_US = 86_400_000_000
+EVERYBODY = accounts_of("usr_a", "key_a")
 
 
-def user(name: str, **fields: object) -> StoredUser:
-    basis = StoredUser(id=new_id("usr"), name=name, role="member", created_us=1, limits={})
-    return replace(basis, **fields)  # type: ignore[arg-type]
+async def test_accounts_are_made_by_their_lock(index: SqliteIndex) -> None:
+    """The first lock makes empty accounts; what is saved is there for the next, and a lock changes nothing."""
+    account = Account(subject="usr_a", in_flight=2, spent_life_micros=5, held_micros=7, images_day=3, **THEN)
 
+    def work(tx: Tx) -> list[Account]:
+        accounts.lock(tx, EVERYBODY)
+        accounts.save(tx, account)
+        accounts.lock(tx, EVERYBODY)
+        return accounts.read(tx, EVERYBODY, NOON)
 
-def key(of: StoredUser, digest: str, **fields: object) -> StoredKey:
-    basis = StoredKey(
-        id=new_id("key"), user_id=of.id, digest=digest, prefix="px-ab", name="laptop", created_us=1
-    )
-    return replace(basis, **fields)  # type: ignore[arg-type]
-
-
-async def test_account_is_made_by_its_lock(index: SqliteIndex) -> None:
-    """The first lock finds an empty account; what is saved is there for the next."""
-    assert await index.write(lambda tx: accounts.lock(tx, "usr_a")) == Account(subject="usr_a")
-    account = Account(subject="usr_a", in_flight=2, day="2026-11-21", spent_day_micros=5, held_micros=7)
-    await index.write(lambda tx: accounts.save(tx, account))
-    assert await index.write(lambda tx: accounts.lock(tx, "usr_a")) == account
-    assert await index.read(lambda tx: accounts.get(tx, "usr_a")) == account
+    fresh = [Account(subject=TEAM, **THEN), account, Account(subject="key_a", **THEN)]
+    assert await index.write(work) == fresh
+    assert await index.read(lambda tx: accounts.get(tx, "key_a")) == Account(subject="key_a")
     assert await index.read(lambda tx: accounts.get(tx, "usr_b")) == Account(subject="usr_b")
 
 
-async def test_release_charges_the_period_of_admission(index: SqliteIndex) -> None:
-    """A day that has rolled over since is left alone; life and month are charged, slot and hold come back."""
-    account = Account(subject="a", in_flight=1, day="2026-11-22", month="2026-11", held_micros=50)
-
-    def work(tx: Tx) -> Account:
-        accounts.lock(tx, "a")
-        accounts.save(tx, account)
-        assert accounts.release(tx, "a", hold_micros=50, cost_micros=30, day="2026-11-21", month="2026-11")
-        return accounts.get(tx, "a")
-
-    assert await index.write(work) == replace(
-        account, in_flight=0, held_micros=0, spent_month_micros=30, spent_life_micros=30
+async def test_a_move_is_the_same_for_all_of_a_call(index: SqliteIndex) -> None:
+    """Team, user and key; a day that has rolled over since is left alone, life and month are charged."""
+    account = Account(
+        subject="", in_flight=1, day="2026-11-22", month="2026-11", held_micros=50, images_day=4
     )
 
+    def work(tx: Tx) -> list[Account]:
+        accounts.lock(tx, EVERYBODY)
+        for subject in EVERYBODY:
+            accounts.save(tx, replace(account, subject=subject))
+        accounts.move(tx, EVERYBODY, THEN, slots=-1, held_micros=-50, spent_micros=30, images=-2)
+        return [accounts.get(tx, subject) for subject in EVERYBODY]
 
-async def test_release_never_goes_below_zero(index: SqliteIndex) -> None:
-    """Released twice, slots and holds stay at zero; money below zero is refused by the schema."""
+    after = replace(account, in_flight=0, held_micros=0, spent_month_micros=30, spent_life_micros=30)
+    assert await index.write(work) == [replace(after, subject=subject) for subject in EVERYBODY]
+
+
+async def test_nothing_goes_below_nothing(index: SqliteIndex) -> None:
+    """Given back twice, slots and holds stay at zero; less than zero is refused by the schema."""
 
     def work(tx: Tx) -> Account:
-        accounts.lock(tx, "a")
-        accounts.release(tx, "a", hold_micros=50, cost_micros=0, day="", month="")
-        return accounts.get(tx, "a")
+        accounts.lock(tx, ["usr_a"])
+        accounts.save(tx, Account(subject="usr_a", **THEN))
+        accounts.move(tx, ["usr_a"], THEN, slots=-1, held_micros=-50, spent_micros=-1, images=-1)
+        return accounts.get(tx, "usr_a")
 
-    assert await index.write(work) == Account(subject="a")
-    with pytest.raises(sqlite3.IntegrityError):
-        await index.write(lambda tx: accounts.save(tx, Account(subject="a", held_micros=-1)))
-
-
-async def test_names_are_unique(index: SqliteIndex) -> None:
-    """A taken name is told, not raised, and the first user stays."""
-    first, second = user("ann", limits={"usd_per_day": 2.5}), user("ann")
-    assert await index.write(lambda tx: accounts.add_user(tx, first))
-    assert not await index.write(lambda tx: accounts.add_user(tx, second))
-    assert await index.read(accounts.list_users) == [first]
-    assert await index.read(lambda tx: accounts.get_user(tx, first.id)) == first
-    assert await index.read(lambda tx: accounts.get_user_by_name(tx, "bob")) is None
+    assert await index.write(work) == Account(subject="usr_a", **THEN)
+    for column in ("held_micros", "images_day", "spent_day_micros", "in_flight"):
+        with pytest.raises(sqlite3.IntegrityError):
+            await index.write(lambda tx, name=column: tx.run(f"UPDATE accounts SET {name} = -1"))  # type: ignore[misc]
 
 
-async def test_users_change(index: SqliteIndex) -> None:
-    """Role, limits and the door change one by one; a user who isn't there is told."""
-    ann = user("ann")
-
-    def work(tx: Tx) -> StoredUser | None:
-        accounts.add_user(tx, ann)
-        assert accounts.set_disabled(tx, ann.id, disabled=True)
-        assert accounts.set_role(tx, ann.id, "viewer")
-        assert accounts.set_limits(tx, ann.id, {"usd_per_month": None})
-        assert not accounts.set_role(tx, "usr_nobody", "viewer")
-        return accounts.get_user(tx, ann.id)
-
-    expected = replace(ann, disabled=True, role="viewer", limits={"usd_per_month": None})
-    assert await index.write(work) == expected
-
-
-async def test_declared_users_win_over_those_of_the_same_name(index: SqliteIndex) -> None:
-    """Who was there keeps the id; who is no longer declared is disabled, who never was is left alone."""
-    ann, bob, eve = user("ann", disabled=True), user("bob"), user("eve")
-
-    def work(tx: Tx) -> list[StoredUser]:
-        accounts.add_user(tx, ann)
-        accounts.add_user(tx, eve)
-        declared = accounts.put_declared_user(tx, user("ann", role="admin", limits={"usd_per_day": 1}))
-        assert declared.id == ann.id
-        accounts.put_declared_user(tx, bob)
-        assert accounts.disable_undeclared(tx, ["ann"]) == ["bob"]
-        return accounts.list_users(tx)
-
-    assert await index.write(work) == [
-        replace(ann, role="admin", limits={"usd_per_day": 1}, disabled=False, is_declared=True),
-        replace(bob, disabled=True, is_declared=True),
-        eve,
-    ]
-
-
-async def test_key_leads_to_its_user(index: SqliteIndex) -> None:
-    """A digest finds key and user in one look, revoked ones too; the cache's list says the same."""
-    ann = user("ann")
-    laptop = key(ann, "d1", expires_us=99)
+async def test_a_day_begins_with_what_the_ledger_says(index: SqliteIndex) -> None:
+    """Nothing on a new day; what was spent on one that comes again because the clock was set. A hold runs on."""
 
     def work(tx: Tx) -> None:
-        accounts.add_user(tx, ann)
-        assert accounts.add_key(tx, laptop)
-        assert not accounts.add_key(tx, key(ann, "d1"))
-        assert accounts.revoke(tx, laptop.id, 7)
-        assert not accounts.revoke(tx, laptop.id, 8)
-        accounts.touch_key(tx, laptop.id, 6)
-        accounts.touch_key(tx, laptop.id, 5)
+        users.add_user(tx, ANN)
+        for day, state in ((0, "done"), (0, "failed"), (1, "unknown"), (1, "sent")):
+            call = a_call(id=new_id("req"), created_us=NOON + day * DAY_US, images_asked=2)
+            ledger.insert(tx, call, "sent")
+            if state != "sent":
+                cost_micros = 0 if state == "failed" else 300
+                ledger.settle(tx, replace(an_end(call, state), cost_micros=cost_micros))  # type: ignore[arg-type]
+        accounts.lock(tx, [ANN.id])
+        accounts.save(tx, Account(subject=ANN.id, held_micros=9, spent_life_micros=600))
 
     await index.write(work)
-    found = await index.read(lambda tx: accounts.find_by_digest(tx, "d1"))
-    assert found == accounts.Credential(key_id=laptop.id, digest="d1", expires_us=99, revoked_us=7, user=ann)
-    assert await index.read(accounts.all_credentials) == [found]
-    kept = replace(laptop, revoked_us=7, last_used_us=6)
-    assert await index.read(accounts.list_keys) == [kept]
-    assert await index.read(lambda tx: accounts.list_keys(tx, ann.id)) == [kept]
-    assert await index.read(lambda tx: accounts.list_keys(tx, "usr_nobody")) == []
-
-
-async def test_declared_keys_follow_the_settings(index: SqliteIndex) -> None:
-    """A declared key is good again for the user that the settings name; one that is gone from there is revoked."""
-    ann, bob = user("ann"), user("bob")
-
-    def work(tx: Tx) -> dict[str, tuple[str, int | None]]:
-        accounts.add_user(tx, ann)
-        accounts.add_user(tx, bob)
-        accounts.add_key(tx, key(ann, "d1", revoked_us=3))
-        accounts.put_declared_key(tx, key(bob, "d1"))
-        accounts.put_declared_key(tx, key(bob, "d2"))
-        accounts.add_key(tx, key(bob, "d3"))
-        assert accounts.revoke_undeclared(tx, {"d1"}, 9) == 1
-        return {each.digest: (each.user_id, each.revoked_us) for each in accounts.list_keys(tx)}
-
-    assert await index.write(work) == {"d1": (bob.id, None), "d2": (bob.id, 9), "d3": (bob.id, None)}
-
-
-async def test_key_needs_a_user(index: SqliteIndex) -> None:
-    """Foreign keys are on."""
-    with pytest.raises(sqlite3.IntegrityError):
-        await index.write(lambda tx: accounts.add_key(tx, key(user("ghost"), "d1")))
+    for at_us, day, images, month in (
+        (NOON, 300, 2, 600),
+        (NOON + DAY_US, 300, 4, 600),
+        (NOON + 2 * DAY_US, 0, 0, 600),
+        (bounds("2026-11")[1], 0, 0, 0),
+        (NOON, 300, 2, 600),
+    ):
+        for subject in (ANN.id, TEAM):
+            (account,) = await index.read(lambda tx, at=at_us, of=subject: accounts.read(tx, [of], at))  # type: ignore[misc]
+            found = (account.spent_day_micros, account.images_day, account.spent_month_micros)
+            assert found == (day, images, month)
+        assert (await index.read(lambda tx: accounts.get(tx, ANN.id))).held_micros == 9

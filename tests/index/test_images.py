@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixie_proxy.index import Tx, accounts, images, ledger
+from pixie_proxy.index import Tx, images, ledger, users
 from pixie_proxy.index.batch import SqliteTx
 from pixie_proxy.index.migrate import migrate
 from pixie_proxy.records import (
@@ -99,8 +99,8 @@ def tx(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tx]:
     chance = random.Random(7)
     connection.execute("BEGIN")
     for user in USERS.values():
-        accounts.add_user(
-            tx, accounts.StoredUser(id=user.id, name=user.name, role=user.role, created_us=0, limits={})
+        users.add_user(
+            tx, users.StoredUser(id=user.id, name=user.name, role=user.role, created_us=0, limits={})
         )
     for n in range(80):
         owner = USERS[chance.choice(NAMES)]

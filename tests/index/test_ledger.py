@@ -8,11 +8,11 @@ from typing import get_args
 
 import pytest
 
-from pixie_proxy.index import Tx, accounts, ledger
+from pixie_proxy.index import Tx, ledger, users
 from pixie_proxy.index.sqlite import SqliteIndex
 from pixie_proxy.records import CallRecord, Settlement, State, new_id
 
-USER = accounts.StoredUser(id=new_id("usr"), name="ann", role="member", created_us=1, limits={})
+USER = users.StoredUser(id=new_id("usr"), name="ann", role="member", created_us=1, limits={})
 
 
 def call(**fields: object) -> CallRecord:
@@ -52,7 +52,7 @@ def settlement(of: CallRecord, state: State) -> Settlement:
 
 @pytest.fixture(autouse=True)
 async def somebody(index: SqliteIndex) -> None:
-    await index.write(lambda tx: accounts.add_user(tx, USER))
+    await index.write(lambda tx: users.add_user(tx, USER))
 
 
 async def test_row_comes_back_as_it_was_written(index: SqliteIndex) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pixie_proxy.errors import IdempotencyKeyReused, NotFound, ProxyError
-from pixie_proxy.index import Tx, accounts, deliveries, images, ledger, refusals
+from pixie_proxy.index import Tx, deliveries, images, ledger, refusals, users
 from pixie_proxy.index.sqlite import SqliteIndex, open_sqlite
 from pixie_proxy.records import CallRecord, State, StoredImage, new_id
 from pixie_proxy.relay import join
@@ -24,7 +24,7 @@ NOW = 1_795_000_000 * S
 @pytest.fixture
 async def index(tmp_path: Path) -> AsyncIterator[SqliteIndex]:
     opened = await open_sqlite(tmp_path / "pixie.db", lock_path=tmp_path / "pixie.lock")
-    await opened.write(lambda tx: accounts.add_user(tx, ANN))
+    await opened.write(lambda tx: users.add_user(tx, ANN))
     yield opened
     await opened.close()
 

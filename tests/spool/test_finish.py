@@ -15,9 +15,9 @@ from typing import Any, cast
 import pytest
 
 from pixie_proxy.errors import StorageUnavailable
-from pixie_proxy.index import Index, Tx, accounts, images, ledger
+from pixie_proxy.index import Index, accounts, images, ledger
 from pixie_proxy.index.sqlite import SqliteIndex, open_sqlite
-from pixie_proxy.records import Account, StoredImage, new_id, to_datetime
+from pixie_proxy.records import StoredImage, new_id, to_datetime
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.manifest import Manifest
@@ -96,9 +96,6 @@ async def test_an_unknown_outcome_that_turns_out_done_books_the_difference(
     settlement = replace(an_end(call), cost_micros=cost)
     manifest = replace(a_manifest(call, (IMAGE,)), settlement=settlement)
     await admit(index, call, a_call())
-    await index.write(
-        lambda tx: accounts.save(tx, replace(accounts.lock(tx, ANN.id), day=DAY, month=DAY[:7]))
-    )
     finisher = Finisher(index, storage)
     await finisher.settle(call, replace(an_end(call, "unknown"), cost_micros=500))
     folder = sealed(spool, manifest)
@@ -111,20 +108,6 @@ async def test_an_unknown_outcome_that_turns_out_done_books_the_difference(
     assert (row.state, row.cost_micros) == ("done", cost)
     assert (account.in_flight, account.held_micros) == (1, 500)
     assert (account.spent_day_micros, account.spent_month_micros, account.spent_life_micros) == (cost,) * 3
-
-
-async def test_a_correction_leaves_other_periods_alone_and_nothing_negative(index: Index) -> None:
-    """The month that the call was admitted in goes on, its day is over; more than was spent can't come back."""
-
-    def work(tx: Tx) -> Account:
-        accounts.add_user(tx, ANN)
-        basis = replace(accounts.lock(tx, ANN.id), day="2026-11-19", spent_day_micros=70, month="2026-11")
-        accounts.save(tx, replace(basis, spent_month_micros=80, spent_life_micros=90))
-        assert accounts.correct(tx, ANN.id, change_micros=-85, day="2026-11-18", month="2026-11")
-        return accounts.get(tx, ANN.id)
-
-    account = await index.write(work)
-    assert (account.spent_day_micros, account.spent_month_micros, account.spent_life_micros) == (70, 0, 5)
 
 
 class Flaky:

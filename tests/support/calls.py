@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from pixie_proxy.index import Index, Tx, accounts, ledger
-from pixie_proxy.index.accounts import StoredUser
-from pixie_proxy.records import CallRecord, Settlement, State, StoredImage, new_id
+from pixie_proxy.admission import gate
+from pixie_proxy.index import Index, Tx, users
+from pixie_proxy.index.users import StoredUser
+from pixie_proxy.records import NO_LIMITS, CallRecord, Party, Settlement, State, StoredImage, new_id
 from pixie_proxy.spool.manifest import Manifest
 
 ANN = StoredUser(id=new_id("usr"), name="ann", role="member", created_us=1, limits={})
@@ -59,17 +60,9 @@ async def admit(index: Index, *calls: CallRecord) -> None:
     """Let ann in, and open a row with its slot and hold for each call."""
 
     def work(tx: Tx) -> None:
-        accounts.add_user(tx, ANN)
+        users.add_user(tx, ANN)
         for call in calls:
-            account = accounts.lock(tx, call.user_id)
-            accounts.save(
-                tx,
-                replace(
-                    account,
-                    in_flight=account.in_flight + 1,
-                    held_micros=account.held_micros + call.hold_micros,
-                ),
-            )
-            ledger.insert(tx, call, "sent")
+            parties = [Party("user", each, NO_LIMITS) for each in call.accounts]
+            gate.admit(tx, gate.open_accounts(tx, parties, call.created_us), call, now_us=call.created_us)
 
     await index.write(work)

@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from random import Random
 
-from pixie_proxy.index import accounts, ledger
-from pixie_proxy.index.accounts import StoredUser
+from pixie_proxy.index import ledger, users
 from pixie_proxy.index.sqlite import open_sqlite
+from pixie_proxy.index.users import StoredUser
 from pixie_proxy.records import CallRecord, Settlement, StoredImage, new_id
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.call import StoredName
@@ -52,7 +52,7 @@ class Keeper:
         if not (data_dir / "storage" / SENTINEL).exists():
             await storage.put(SENTINEL, b"of a power test\n")
         self._index = await open_sqlite(data_dir / "pixie.db", lock_path=data_dir / "pixie.lock")
-        await self._index.write(lambda tx: accounts.add_user(tx, OWNER))
+        await self._index.write(lambda tx: users.add_user(tx, OWNER))
         self._spool.open()
         self._finisher = Finisher(self._index, storage)
         await Recovery(self._spool, self._index, storage, self._finisher, self._writers).once()

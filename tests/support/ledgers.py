@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pixie_proxy.records import accounts_of
 from tests.support import outside
 from tests.support.callers import Receipt
 from tests.support.studio import Sale
@@ -106,7 +107,8 @@ def _read(data_dir: Path, sales: Sequence[Sale], receipts: Sequence[Receipt]) ->
             "SELECT images.*, users.name AS owner FROM images JOIN users ON users.id = owner_id ORDER BY images.id",
         ),
         requests=outside.rows(
-            data_dir, "SELECT id, user_id, prompt, state, cost_micros, flags FROM requests ORDER BY id"
+            data_dir,
+            "SELECT id, user_id, key_id, prompt, state, cost_micros, flags FROM requests ORDER BY id",
         ),
         accounts=outside.rows(data_dir, "SELECT * FROM accounts"),
         spooled=outside.spooled(data_dir),
@@ -272,10 +274,11 @@ def _hold_leaked(ledgers: _Ledgers) -> Iterator[str]:
 
 
 def _spent_differs(ledgers: _Ledgers) -> Iterator[str]:
-    """What a user has spent is what the calls cost, to the micro."""
+    """What team, users and keys have spent is what the calls cost, to the micro."""
     costs: Counter[str] = Counter()
     for row in ledgers.requests:
-        costs[row["user_id"]] += row["cost_micros"] or 0
+        for subject in accounts_of(row["user_id"], row["key_id"]):
+            costs[subject] += row["cost_micros"] or 0
     spent = {account["subject"]: account["spent_life_micros"] for account in ledgers.accounts}
     for subject in sorted(costs.keys() | spent.keys()):
         if spent.get(subject, 0) != costs[subject]:

@@ -37,7 +37,8 @@ def account(data_dir: Path) -> dict[str, Any]:
     (found,) = rows(
         data_dir,
         "SELECT coalesce(sum(in_flight), 0) AS in_flight, coalesce(sum(held_micros), 0) AS held_micros,"
-        " coalesce(sum(spent_life_micros), 0) AS spent_micros FROM accounts",
+        " coalesce(sum(spent_life_micros), 0) AS spent_micros FROM accounts"
+        " WHERE subject LIKE 'usr_%'",
     )
     return found
 

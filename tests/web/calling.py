@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 from openai.types import ImagesResponse
 
-from pixie_proxy.index import Index, Tx, accounts, deliveries, ledger
+from pixie_proxy.index import Index, Tx, accounts, deliveries, ledger, users
 from pixie_proxy.index.ledger import LedgerRow
 from pixie_proxy.records import Account
 from pixie_proxy.web.context import Context
@@ -88,7 +88,7 @@ async def account(proxy: RunningProxy, name: str = "bob") -> Account:
     await ended(proxy)
 
     def work(tx: Tx) -> Account:
-        user = accounts.get_user_by_name(tx, name)
+        user = users.get_user_by_name(tx, name)
         assert user is not None
         return accounts.get(tx, user.id)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from pixie_proxy.index import accounts
+from pixie_proxy.index import users
 from pixie_proxy.web import attempts
 from pixie_proxy.web.attempts import Attempts
 from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, VIEWER_KEY, RunningProxy
@@ -104,7 +104,7 @@ async def test_a_session_ends_with_its_user(proxy: RunningProxy) -> None:
     browser = await sign_in(proxy)
     context = context_of(proxy)
     user = context.directory.find(MEMBER_KEY)
-    await context.index.write(lambda tx: accounts.set_disabled(tx, user.id, disabled=True))
+    await context.index.write(lambda tx: users.set_disabled(tx, user.id, disabled=True))
     await context.directory.load()
     assert (await browser.get("/"))[0] == 303
     assert (await browser.get("/v1/images"))[0] == 401
