@@ -82,6 +82,11 @@ def period(at_us: int) -> Period:
     return {"day": day, "month": day[:7]}
 
 
+def start_of_day_us(day: str) -> int:
+    """Give the beginning of a UTC day such as `2026-11-21`."""
+    return int(datetime.fromisoformat(day).replace(tzinfo=UTC).timestamp()) * 1_000_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """Ceilings of one user; None means no limit. Money is USD as the operator writes it."""
