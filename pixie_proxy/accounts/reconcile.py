@@ -83,7 +83,9 @@ def read_statement(text: str, *, project: str | None = None, key: str | None = N
     for start_s, end_s, result in _results(text):
         day = period(start_s * _MICROS)["day"]
         if end_s - start_s > _DAY_S or period((end_s - 1) * _MICROS)["day"] != day:
-            message = f"A bucket goes over more than one day ({day} …): export it with bucket_width=1d, in UTC."
+            message = (
+                f"A bucket goes over more than one day ({day} …): export it with bucket_width=1d, in UTC."
+            )
             raise InvalidValue(message)
         statement.sums.setdefault(Place(day, None), {})  # a day without results was a day without costs
         if _is_of(result, "project_id", project) and _is_of(result, "api_key_id", key):
