@@ -16,6 +16,7 @@ _COMMANDS = {
     "demo": "Serve with a built-in upstream that draws pictures: no key needed",
     "user": "Add, list, show, change, disable and enable users",
     "key": "Add, list and revoke keys",
+    "usage": "Hold the ledger against the provider's bill",
     "verify": "Find what has rotted, gone or been left in storage, beside a running proxy too",
     "reindex": "Rebuild a lost index from storage",
     "config": "Print every setting with its default, as a settings file",

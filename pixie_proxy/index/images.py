@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from pixie_proxy.index import Row, Tx
-from pixie_proxy.records import VISIBILITIES, ImageRecord, Kind, Page, StoredImage, User, Visibility, id_floor
+from pixie_proxy.index.walking import Walk
+from pixie_proxy.records import VISIBILITIES, ImageRecord, Kind, Page, StoredImage, User, Visibility
 
 _SELECT = (
     "SELECT i.id, i.request_id, i.position, i.owner_id, u.name AS owner_name, i.ref, i.mime, i.size_bytes,"
@@ -182,32 +183,21 @@ def purge(tx: Tx, before_us: int, most: int) -> list[PurgedImage]:
 def page(
     tx: Tx,
     viewer: User,
+    walk: Walk,
     *,
     owner_id: str | None = None,
     model: str | None = None,
     kind: Kind | None = None,
     visibility: Visibility | None = None,
-    since_us: int | None = None,
-    until_us: int | None = None,
-    after: str | None = None,
-    before: str | None = None,
-    order: Literal["asc", "desc"] = "desc",
-    limit: int = 20,
     deleted: bool = False,
 ) -> Page[ImageRecord]:
     """List what `viewer` may see: their own images and those shared with the team, admins every one.
 
-    `after` and `before` are ids: what follows and what precedes them in the asked order. With `before` alone the walk
-    goes backwards from there, and the page still comes in the asked order. Times are half-open. `deleted` lists the
-    trash instead: one's own, for admins everybody's.
+    `deleted` lists the trash instead: one's own, for admins everybody's.
     """
     rights = _rights(viewer, owner_id, visibility, deleted=deleted)
     if not rights:
         return Page(items=[], has_more=False)
-    newest_first = order == "desc"
-    backwards = before is not None and after is None
-    falling = newest_first != backwards  # the direction of the walk, as against that of the answer
-    upper, lower = (after, before) if newest_first else (before, after)
     filters = [
         fragment
         for fragment, value in (
@@ -215,42 +205,33 @@ def page(
             ("i.model = :model", model),
             ("i.kind = :kind", kind),
             ("i.visibility = :visibility", visibility),
-            ("i.id >= :since", since_us),
-            ("i.id < :until", until_us),
-            ("i.id < :upper", upper),
-            ("i.id > :lower", lower),
         )
         if value is not None
-    ] + ["i.deleted_us IS NOT NULL" if deleted else "i.deleted_us IS NULL"]
-    direction = " DESC" if falling else " ASC"
+    ]
+    filters += [*walk.filters("i.id"), "i.deleted_us IS NOT NULL" if deleted else "i.deleted_us IS NULL"]
     walks = [
         "SELECT i.id FROM images i WHERE "
         + " AND ".join([*filters, *right])
         + " ORDER BY i.id"
-        + direction
+        + walk.direction
         + " LIMIT :rows"
         for right in rights
     ]
     rows = tx.all(
         _SELECT
         + " WHERE i.id IN ("
-        + " UNION ALL ".join([f"SELECT w{n}.id FROM ({walk}) w{n}" for n, walk in enumerate(walks)])
+        + " UNION ALL ".join([f"SELECT w{n}.id FROM ({one}) w{n}" for n, one in enumerate(walks)])
         + ") ORDER BY i.id"
-        + direction
+        + walk.direction
         + " LIMIT :rows",
         viewer=viewer.id,
         owner_id=owner_id,
         model=model,
         kind=kind,
         visibility=visibility,
-        since=None if since_us is None else id_floor("img", since_us),
-        until=None if until_us is None else id_floor("img", until_us),
-        upper=upper,
-        lower=lower,
-        rows=limit + 1,
+        **walk.values("img"),
     )
-    items = [_image(row) for row in rows[:limit]]
-    return Page(items=items[::-1] if backwards else items, has_more=len(rows) > limit)
+    return walk.page([_image(row) for row in rows])
 
 
 def owners(tx: Tx, viewer: User) -> list[str]:

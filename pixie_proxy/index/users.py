@@ -100,6 +100,14 @@ def get_user_by_name(tx: Tx, name: str) -> StoredUser | None:
     return None if row is None else _user(row)
 
 
+def resolve_owner(tx: Tx, owner: str | None, own_id: str) -> str | None:
+    """Give the user id that a filter means: `me`, or a name; None for no filter, and for a name that nobody has."""
+    if owner is None or owner == "me":
+        return own_id if owner else None
+    found = get_user_by_name(tx, owner)
+    return found.id if found else None
+
+
 def list_users(tx: Tx) -> list[StoredUser]:
     """Give every user, by name."""
     return [_user(row) for row in tx.all(_USER + " ORDER BY name")]

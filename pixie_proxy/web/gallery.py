@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import orjson
 from aiohttp import web
 
@@ -14,52 +12,33 @@ from pixie_proxy.web import bodies, queries
 from pixie_proxy.web.context import USER, Context, context_of
 from pixie_proxy.web.wire import deleted_json, image_json, list_json, user_json
 
-_ORDERS: tuple[Literal["asc", "desc"], ...] = ("asc", "desc")
 _BOOLEANS = ("true", "false")
-_PAGE_NAMES = frozenset({"limit", "after", "before", "order"})
-_NAMES = _PAGE_NAMES | {"owner", "model", "kind", "visibility", "deleted", "since", "until"}
+_NAMES = queries.WALK | {"owner", "model", "kind", "visibility", "deleted"}
 
 
 async def list_images(request: web.Request) -> web.Response:
     """List what the caller may see, newest first; or, with `deleted`, what is theirs in the trash."""
     context, viewer = context_of(request), request[USER]
     queries.check_names(request, _NAMES)
-    after, before = queries.image_cursor(request, "after"), queries.image_cursor(request, "before")
-    if after and before:
-        message = "Give 'after' or 'before', not both."
-        raise InvalidValue(message, param="before")
-    owner = queries.text(request, "owner")
-    since_us, until_us = queries.time_us(request, "since"), queries.time_us(request, "until")
-    model = queries.text(request, "model")
-    kind, visibility = (
-        queries.choice(request, "kind", KINDS),
-        queries.choice(request, "visibility", VISIBILITIES),
-    )
+    walk = queries.walk(request, "img", "an image")
+    owner, model = queries.text(request, "owner"), queries.text(request, "model")
+    kind = queries.choice(request, "kind", KINDS)
+    visibility = queries.choice(request, "visibility", VISIBILITIES)
     deleted = queries.choice(request, "deleted", _BOOLEANS) == "true"
-    order = queries.choice(request, "order", _ORDERS)
-    limit = queries.limit(request)
 
     def work(tx: Tx) -> Page[ImageRecord]:
-        owner_id = viewer.id if owner == "me" else None
-        if owner is not None and owner != "me":
-            found = users.get_user_by_name(tx, owner)
-            if found is None:
-                return Page(items=[], has_more=False)
-            owner_id = found.id
+        owner_id = users.resolve_owner(tx, owner, viewer.id)
+        if owner is not None and owner_id is None:
+            return Page(items=[], has_more=False)
         return images.page(
             tx,
             viewer,
+            walk,
             owner_id=owner_id,
             model=model,
             kind=kind,
             visibility=visibility,
             deleted=deleted,
-            since_us=since_us,
-            until_us=until_us,
-            after=after,
-            before=before,
-            order=order or "desc",
-            limit=limit,
         )
 
     page = await context.index.read(work)

@@ -11,6 +11,7 @@ from pixie_proxy.config import Settings
 from pixie_proxy.errors import InvalidValue, NotFound
 from pixie_proxy.gallery.library import may_change
 from pixie_proxy.index import Tx, images, users
+from pixie_proxy.index.walking import Walk
 from pixie_proxy.records import VISIBILITIES, ImageRecord, Page, User, Visibility, id_time_us
 from pixie_proxy.web import queries
 from pixie_proxy.web.context import USER, context_of
@@ -50,7 +51,7 @@ async def gallery(request: web.Request) -> web.Response:
     """List the images that the viewer may see, newest first."""
     context, viewer = context_of(request), request[USER]
     chosen = {name: request.query.get(name) or None for name in ("owner", "model")}
-    after, before = queries.image_cursor(request, "after"), queries.image_cursor(request, "before")
+    after, before = (queries.cursor(request, name, "img", "an image") for name in ("after", "before"))
     found = await _list(request, chosen, after=after, before=before if after is None else None)
     is_first = after is None
     if before is not None and after is None:
@@ -146,15 +147,11 @@ async def _list(
 def _page(
     tx: Tx, viewer: User, owner: str | None, model: str | None, after: str | None, before: str | None
 ) -> Page[ImageRecord]:
-    owner_id = viewer.id if owner == "me" else None
-    if owner is not None and owner != "me":
-        found = users.get_user_by_name(tx, owner)
-        if found is None:
-            return Page(items=[], has_more=False)
-        owner_id = found.id
-    return images.page(
-        tx, viewer, owner_id=owner_id, model=model, after=after, before=before, limit=_PER_PAGE
-    )
+    owner_id = users.resolve_owner(tx, owner, viewer.id)
+    if owner is not None and owner_id is None:
+        return Page(items=[], has_more=False)
+    walk = Walk(after=after, before=before, limit=_PER_PAGE)
+    return images.page(tx, viewer, walk, owner_id=owner_id, model=model)
 
 
 async def _trashed(request: web.Request) -> str | None:

@@ -9,8 +9,13 @@ from typing import TypeVar
 from aiohttp import web
 
 from pixie_proxy.errors import InvalidValue
-from pixie_proxy.records import is_id
+from pixie_proxy.index.walking import Order, Walk
+from pixie_proxy.records import IdKind, is_id
 
+WALK = frozenset({"limit", "after", "before", "order", "since", "until"})
+"""The names that `walk` reads."""
+
+_ORDERS: tuple[Order, ...] = ("asc", "desc")
 _DEFAULT_LIMIT = 20
 _MAX_LIMIT = 100
 _MAX_EPOCH_S = 253_402_300_799  # the end of the year 9999
@@ -56,11 +61,27 @@ def limit(request: web.Request) -> int:
     return int(value)
 
 
-def image_cursor(request: web.Request, name: str) -> str | None:
-    """Read a cursor: the id of an image, which need not exist any more."""
+def walk(request: web.Request, kind: IdKind, what: str) -> Walk:
+    """Read which part of a list of `what` is asked for."""
+    after, before = cursor(request, "after", kind, what), cursor(request, "before", kind, what)
+    if after and before:
+        message = "Give 'after' or 'before', not both."
+        raise InvalidValue(message, param="before")
+    return Walk(
+        since_us=time_us(request, "since"),
+        until_us=time_us(request, "until"),
+        after=after,
+        before=before,
+        order=choice(request, "order", _ORDERS) or "desc",
+        limit=limit(request),
+    )
+
+
+def cursor(request: web.Request, name: str, kind: IdKind, what: str) -> str | None:
+    """Read a cursor: the id of `what`, which need not exist any more."""
     value = request.query.get(name)
-    if value is not None and not is_id(value, "img"):
-        message = f"'{name}' must be the id of an image, as a list gave it."
+    if value is not None and not is_id(value, kind):
+        message = f"'{name}' must be the id of {what}, as a list gave it."
         raise InvalidValue(message, param=name)
     return value
 

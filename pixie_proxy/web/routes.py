@@ -9,7 +9,19 @@ from typing import NamedTuple
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from pixie_proxy.web import files, gallery, images, login, metrics, models, ops, pages, thumbnails
+from pixie_proxy.web import (
+    files,
+    gallery,
+    images,
+    ledger,
+    login,
+    metrics,
+    models,
+    ops,
+    pages,
+    thumbnails,
+    usage,
+)
 from pixie_proxy.web.auth import Access, guarded
 from pixie_proxy.web.context import context_of
 from pixie_proxy.web.static import static
@@ -36,6 +48,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/models", models.list_models, "user"),
     Route("GET", "/v1/models/{model}", models.get_model, "user"),
     Route("GET", "/v1/me", gallery.me, "user"),
+    Route("GET", "/v1/requests", ledger.list_requests, "user"),
+    Route("GET", "/v1/requests/{id}", ledger.get_request, "user"),
+    Route("GET", "/v1/usage", usage.get_usage, "user"),
     Route("GET", "/v1/images", gallery.list_images, "user"),
     Route("GET", "/v1/images/{id}", gallery.get_image, "user"),
     Route("POST", "/v1/images/{id}", gallery.change_image, "maker"),

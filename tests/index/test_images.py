@@ -16,11 +16,13 @@ from hypothesis import strategies as st
 from pixie_proxy.index import Tx, images, ledger, users
 from pixie_proxy.index.batch import SqliteTx
 from pixie_proxy.index.migrate import migrate
+from pixie_proxy.index.walking import Walk
 from pixie_proxy.records import (
     KINDS,
     VISIBILITIES,
     CallRecord,
     ImageRecord,
+    Page,
     StoredImage,
     User,
     base32hex,
@@ -121,6 +123,11 @@ def everything(tx: Tx) -> list[ImageRecord]:
     return [image for image in found if image is not None]
 
 
+def listed(tx: Tx, viewer: User, **asked: Any) -> Page[ImageRecord]:
+    walk = {name: asked.pop(name) for name in WALK if name in asked}
+    return images.page(tx, viewer, Walk(**walk), **asked)
+
+
 def may_see(viewer: User, image: ImageRecord) -> bool:
     if viewer.is_admin or image.owner_id == viewer.id:
         return True
@@ -149,6 +156,7 @@ def made_us(image: ImageRecord) -> int:
     return (int(image.id[4:14], 32) >> 2) * 1000
 
 
+WALK = ("since_us", "until_us", "after", "before", "order", "limit")
 MAYBE_TIME = st.none() | st.builds(
     lambda after_ms, off_us: (FIRST_MS + after_ms) * 1000 + off_us,
     st.integers(-1, 41),
@@ -179,7 +187,7 @@ def test_walking_forward_gives_everything_once(
     walked: list[ImageRecord] = []
     has_more = True
     while has_more:
-        page = images.page(tx, viewer, **asked, limit=limit, after=walked[-1].id if walked else None)
+        page = listed(tx, viewer, **asked, limit=limit, after=walked[-1].id if walked else None)
         walked += page.items
         has_more = page.has_more
         assert len(page.items) == limit or not has_more
@@ -193,7 +201,7 @@ def test_walking_backward_keeps_the_asked_order(
 ) -> None:
     """The page by `before` is what stands just before that id, and `has_more` means further back."""
     cursor = everything[pick].id
-    page = images.page(tx, viewer, **asked, limit=limit, before=cursor)
+    page = listed(tx, viewer, **asked, limit=limit, before=cursor)
     ahead = [
         image
         for image in expected(everything, viewer, asked)
@@ -215,7 +223,7 @@ def test_both_cursors_enclose(
 ) -> None:
     """With `after` and `before` the page starts behind the one and ends ahead of the other."""
     after, before = (everything[pick].id for pick in picks)
-    page = images.page(tx, viewer, **asked, limit=limit, after=after, before=before)
+    page = listed(tx, viewer, **asked, limit=limit, after=after, before=before)
     low, high = (after, before) if asked["order"] == "asc" else (before, after)
     between = [image for image in expected(everything, viewer, asked) if low < image.id < high]
     assert page.items == between[:limit]
@@ -226,19 +234,19 @@ def test_times_are_half_open(tx: Tx, everything: list[ImageRecord]) -> None:
     """An image made at `since` is in, one made at `until` is out, to the microsecond."""
     ann, at_us = USERS["ann"], [made_us(image) for image in everything if image.deleted_us is None]
     for start, end in pairwise(at_us):
-        page = images.page(tx, ann, since_us=start, until_us=end, limit=100)
+        page = listed(tx, ann, since_us=start, until_us=end, limit=100)
         assert len(page.items) == sum(start <= each < end for each in at_us)
 
 
 def test_private_images_of_others_stay_hidden(tx: Tx, everything: list[ImageRecord]) -> None:
     """A member sees none of them whatever is asked, an admin all, the trash of others nobody but admins."""
     bob = USERS["bob"]
-    seen = images.page(tx, bob, limit=100).items
+    seen = listed(tx, bob, limit=100).items
     assert {image.visibility for image in seen if image.owner_id != bob.id} == {"team", "public"}
     assert "private" in {image.visibility for image in seen if image.owner_id == bob.id}
-    assert images.page(tx, bob, owner_id=USERS["eve"].id, visibility="private").items == []
-    assert {image.owner_id for image in images.page(tx, bob, deleted=True, limit=100).items} == {bob.id}
-    assert len(images.page(tx, USERS["ann"], limit=100).items) == sum(
+    assert listed(tx, bob, owner_id=USERS["eve"].id, visibility="private").items == []
+    assert {image.owner_id for image in listed(tx, bob, deleted=True, limit=100).items} == {bob.id}
+    assert len(listed(tx, USERS["ann"], limit=100).items) == sum(
         image.deleted_us is None for image in everything
     )
 
@@ -263,7 +271,7 @@ def test_list_walks_along_an_index(tx: Tx, asked: dict[str, Any], index: str, na
             plans.extend(row["detail"] for row in tx.all("EXPLAIN QUERY PLAN " + sql, **params))
             return tx.all(sql, **params)
 
-    images.page(Explaining(), USERS[name], **asked)  # type: ignore[arg-type]
+    listed(Explaining(), USERS[name], **asked)  # type: ignore[arg-type]
     walks = [plan for plan in plans if " i USING " in plan and "autoindex" not in plan]
     assert walks
     used = {plan.split(" INDEX ")[1].split()[0] for plan in walks}
