@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
 import uuid_utils
 
-IdKind = Literal["img", "req", "key", "usr", "shr", "cor"]
+IdKind = Literal["img", "req", "key", "usr", "shr", "cor", "act"]
 Role = Literal["admin", "member", "viewer"]
 Kind = Literal["generation", "edit", "variation"]
 Visibility = Literal["private", "team", "public"]
@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
-_ID = re.compile(r"(img|req|key|usr|shr|cor)_[0-9a-v]{26}")
+_ID = re.compile(r"(img|req|key|usr|shr|cor|act)_[0-9a-v]{26}")
 
 
 def base32hex(number: int, characters: int) -> str:
@@ -135,6 +135,8 @@ class User:
     disabled: bool = False
     key_id: str | None = None
     key_limits: Limits = NO_LIMITS
+    key_models: tuple[str, ...] = ()
+    """The only models that this caller's key may use; empty = all that anyone may."""
     team_limits: Limits = NO_LIMITS
 
     @property

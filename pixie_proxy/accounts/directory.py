@@ -93,6 +93,7 @@ class Directory:
             key_id=credential.key_id,
             limits=replace(Limits(**self._general), **own.limits),
             key_limits=Limits(**credential.limits),
+            key_models=credential.models,
             team_limits=self._team,
         )
 

@@ -6,10 +6,11 @@ Every act raises the accounts' version, by which running servers learn of it (se
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from pixie_proxy.accounts.acting import COMMAND_LINE, Actor, changes, note
 from pixie_proxy.accounts.keys import digest, new_key, shown_prefix
 from pixie_proxy.errors import InvalidValue, NotFound
 from pixie_proxy.index import Tx, settings, users
@@ -34,6 +35,7 @@ def add_user(
     role: Role,
     limits: Mapping[str, Any],
     *,
+    by: Actor = COMMAND_LINE,
     key_text: str | None = None,
     key_name: str = "first",
 ) -> MadeKey:
@@ -47,11 +49,20 @@ def add_user(
     if not users.add_user(tx, user):
         message = f"there is a user '{name}' already"
         raise InvalidValue(message, param="name")
-    return add_key(tx, user, key_name, None, key_text=key_text)
+    note(tx, by, "user.add", user_id=user.id, details={"role": role, "limits": dict(limits)})
+    return add_key(tx, user, key_name, None, by=by, key_text=key_text)
 
 
 def add_key(
-    tx: Tx, user: StoredUser, name: str, lifetime_days: int | None, *, key_text: str | None = None
+    tx: Tx,
+    user: StoredUser,
+    name: str,
+    lifetime_s: int | None,
+    *,
+    by: Actor = COMMAND_LINE,
+    key_text: str | None = None,
+    limits: Mapping[str, Any] | None = None,
+    models: Sequence[str] = (),
 ) -> MadeKey:
     """Give a user one more key, which may expire. Raises InvalidValue where a brought key is in use already."""
     text, now_us = key_text or new_key(), _now_us()
@@ -62,11 +73,15 @@ def add_key(
         prefix=shown_prefix(text),
         name=name,
         created_us=now_us,
-        expires_us=None if lifetime_days is None else now_us + lifetime_days * 86_400_000_000,
+        expires_us=None if lifetime_s is None else now_us + lifetime_s * 1_000_000,
+        limits=dict(limits or {}),
+        models=tuple(models),
     )
     if not users.add_key(tx, key):
         message = "that key is in use already"
         raise InvalidValue(message, param="key")
+    told = {"lifetime_s": lifetime_s, "limits": dict(key.limits), "models": list(models)}
+    note(tx, by, "key.add", user_id=user.id, key_id=key.id, details=told)
     raise_version(tx)
     return MadeKey(key=key, text=text)
 
@@ -80,18 +95,26 @@ def find_user(tx: Tx, name: str) -> StoredUser:
     return user
 
 
-def set_disabled(tx: Tx, name: str, *, disabled: bool) -> StoredUser:
+def set_disabled(tx: Tx, name: str, *, disabled: bool, by: Actor = COMMAND_LINE) -> StoredUser:
     """Shut a user out, with all keys and sessions, or let it in again. The last admin stays."""
     user = _changeable(tx, name)
     if disabled:
         _keep_an_admin(tx, user)
     users.set_disabled(tx, user.id, disabled=disabled)
+    if user.disabled != disabled:
+        note(tx, by, "user.disable" if disabled else "user.enable", user_id=user.id)
     raise_version(tx)
     return find_user(tx, name)
 
 
 def change_user(
-    tx: Tx, name: str, role: Role | None, limits: Mapping[str, Any], cleared: frozenset[str]
+    tx: Tx,
+    name: str,
+    role: Role | None,
+    limits: Mapping[str, Any],
+    cleared: frozenset[str],
+    *,
+    by: Actor = COMMAND_LINE,
 ) -> StoredUser:
     """Change role and limits; those in `cleared` become the general ones again."""
     user = _changeable(tx, name)
@@ -102,11 +125,15 @@ def change_user(
     if limits or cleared:
         kept = {name: value for name, value in user.limits.items() if name not in cleared}
         users.set_limits(tx, user.id, {**kept, **limits})
+    after = find_user(tx, name)
+    told = changes(role=(user.role, after.role), limits=(dict(user.limits), dict(after.limits)))
+    if told:
+        note(tx, by, "user.change", user_id=user.id, details=told)
     raise_version(tx)
-    return find_user(tx, name)
+    return after
 
 
-def revoke_key(tx: Tx, which: str) -> StoredKey:
+def revoke_key(tx: Tx, which: str, *, by: Actor = COMMAND_LINE) -> StoredKey:
     """End a key, named by its id or by its shown prefix where that is one key's only. Raises NotFound, InvalidValue."""
     live = [key for key in users.list_keys(tx) if key.revoked_us is None]
     found = [key for key in live if key.id == which or (len(which) > 3 and key.prefix == which)]
@@ -120,6 +147,7 @@ def revoke_key(tx: Tx, which: str) -> StoredKey:
         message = "that key is declared in the settings: remove it there"
         raise InvalidValue(message, param="key")
     users.revoke(tx, found[0].id, _now_us())
+    note(tx, by, "key.revoke", user_id=found[0].user_id, key_id=found[0].id)
     raise_version(tx)
     return found[0]
 

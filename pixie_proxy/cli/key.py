@@ -37,9 +37,10 @@ def add(
     data_dir: Path | None,
 ) -> None:
     """Give user NAME one more key and print it, once."""
+    lifetime_s = None if expires_days is None else expires_days * 86_400
 
     def work(tx: Tx) -> MadeKey:
-        return people.add_key(tx, people.find_user(tx, name), label, expires_days)
+        return people.add_key(tx, people.find_user(tx, name), label, lifetime_s)
 
     made = change_index(config, data_dir, work)
     if as_json:

@@ -204,7 +204,7 @@ class Generation:
     async def _enter(self, asked: Asked) -> Job | _Repeated:
         """Join an earlier call or be admitted as a new one. Raises ProxyError."""
         request, attempt = asked.request, asked.attempt
-        model = self._catalog.resolve(request.model)
+        model = self._catalog.resolve(request.model, asked.owner.key_models)
         call = record(asked, model, self._billing.hold(request, model), self._spool.process)
         if attempt.is_retry and call.idempotency_key is None:
             await self._deliveries.settle_before(call)

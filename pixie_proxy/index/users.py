@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from pixie_proxy.index import Row, Tx
@@ -39,11 +39,15 @@ class StoredKey:
     last_used_us: int | None = None
     is_declared: bool = False
     limits: Mapping[str, Any] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
+    """The only models that it may be used for; empty = all."""
+    retired_until_us: int | None = None
+    """Until when the text from before its last rotation is good as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Credential:
-    """A key with its user: all it takes to tell who calls, whether or not they still may."""
+    """A text of a key, with its user: all it takes to tell who calls, whether or not they still may."""
 
     key_id: str
     digest: str
@@ -51,16 +55,18 @@ class Credential:
     revoked_us: int | None
     user: StoredUser
     limits: Mapping[str, Any] = field(default_factory=dict)
+    models: tuple[str, ...] = ()
 
 
 _USER = "SELECT id, name, role, created_us, limits, disabled, is_declared FROM users"
 _KEY = (
     "SELECT id, user_id, digest, prefix, name, created_us, expires_us, revoked_us, last_used_us, is_declared,"
-    " limits FROM keys"
+    " limits, models, retired_until_us FROM keys"
 )
 _CREDENTIAL = (
-    "SELECT k.id AS key_id, k.digest, k.expires_us, k.revoked_us, k.limits AS key_limits, u.id, u.name, u.role, u.created_us, u.limits,"
-    " u.disabled, u.is_declared FROM keys k JOIN users u ON u.id = k.user_id"
+    "SELECT k.id AS key_id, k.digest, k.expires_us, k.revoked_us, k.limits AS key_limits, k.models AS key_models,"
+    " k.retired_digest, k.retired_until_us, u.id, u.name, u.role, u.created_us, u.limits, u.disabled, u.is_declared"
+    " FROM keys k JOIN users u ON u.id = k.user_id"
 )
 
 
@@ -161,8 +167,21 @@ def find_by_digest(tx: Tx, digest: str) -> Credential | None:
 
 
 def all_credentials(tx: Tx) -> list[Credential]:
-    """Give every key with its user, for a cache in memory."""
-    return [_credential(row) for row in tx.all(_CREDENTIAL)]
+    """Give every text of every key with its user, for a cache in memory; what a rotation retired, until it is over."""
+    found: list[Credential] = []
+    for row in tx.all(_CREDENTIAL):
+        current = _credential(row)
+        if row["retired_digest"] is not None:
+            ends = [at for at in (current.expires_us, row["retired_until_us"]) if at is not None]
+            found.append(replace(current, digest=row["retired_digest"], expires_us=min(ends)))
+        found.append(current)
+    return found
+
+
+def get_key(tx: Tx, key_id: str) -> StoredKey | None:
+    """Find a key by id."""
+    row = tx.one(_KEY + " WHERE id = :id", id=key_id)
+    return None if row is None else _key(row)
 
 
 def list_keys(tx: Tx, user_id: str | None = None) -> list[StoredKey]:
@@ -178,6 +197,28 @@ def set_key_limits(tx: Tx, key_id: str, limits: Mapping[str, Any]) -> bool:
     """Replace the limits of a key; False if there is no such key."""
     told = json.dumps(dict(limits))
     return tx.run("UPDATE keys SET limits = :limits WHERE id = :id", limits=told, id=key_id) > 0
+
+
+def set_key_models(tx: Tx, key_id: str, models: Sequence[str]) -> bool:
+    """Replace the models that a key may be used for; False if there is no such key."""
+    told = json.dumps(list(models))
+    return tx.run("UPDATE keys SET models = :models WHERE id = :id", models=told, id=key_id) > 0
+
+
+def rotate(tx: Tx, key_id: str, digest: str, prefix: str, until_us: int) -> bool:
+    """Give a key another text, keep the old one until then, and end its sessions; False if there is no such key."""
+    tx.run("DELETE FROM sessions WHERE key_id = :id", id=key_id)
+    return (
+        tx.run(
+            "UPDATE keys SET retired_digest = digest, retired_until_us = :until, digest = :digest,"
+            " prefix = :prefix WHERE id = :id",
+            id=key_id,
+            digest=digest,
+            prefix=prefix,
+            until=until_us,
+        )
+        > 0
+    )
 
 
 def revoke(tx: Tx, key_id: str, at_us: int) -> bool:
@@ -203,8 +244,8 @@ _INSERT_USER = (
 )
 _INSERT_KEY = (
     "INSERT INTO keys (id, user_id, digest, prefix, name, created_us, expires_us, revoked_us, last_used_us,"
-    " is_declared, limits) VALUES (:id, :user_id, :digest, :prefix, :name, :created_us, :expires_us, :revoked_us,"
-    " :last_used_us, :is_declared, :limits)"
+    " is_declared, limits, models) VALUES (:id, :user_id, :digest, :prefix, :name, :created_us, :expires_us,"
+    " :revoked_us, :last_used_us, :is_declared, :limits, :models)"
 )
 
 
@@ -221,11 +262,19 @@ def _user_values(user: StoredUser) -> dict[str, Any]:
 
 
 def _key_values(key: StoredKey) -> dict[str, Any]:
-    return asdict(key) | {"is_declared": int(key.is_declared), "limits": json.dumps(dict(key.limits))}
+    return asdict(key) | {
+        "is_declared": int(key.is_declared),
+        "limits": json.dumps(dict(key.limits)),
+        "models": json.dumps(key.models),
+    }
 
 
 def _key(row: Row) -> StoredKey:
-    told = {"is_declared": bool(row["is_declared"]), "limits": json.loads(row["limits"])}
+    told = {
+        "is_declared": bool(row["is_declared"]),
+        "limits": json.loads(row["limits"]),
+        "models": tuple(json.loads(row["models"])),
+    }
     return StoredKey(**{**dict(row), **told})
 
 
@@ -249,4 +298,5 @@ def _credential(row: Row) -> Credential:
         revoked_us=row["revoked_us"],
         user=_user(row),
         limits=json.loads(row["key_limits"]),
+        models=tuple(json.loads(row["key_models"])),
     )

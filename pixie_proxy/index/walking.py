@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -60,6 +61,20 @@ class Walk:
             "lower": self._lower,
             "rows": self.limit + 1,
         }
+
+    def over(self, items: Iterable[T], kind: IdKind, id_of: Callable[[T], str]) -> Page[T]:
+        """Walk over items that are all in memory, in whatever order."""
+        bounds = self.values(kind)
+        since, until, upper, lower = (bounds[name] for name in ("since", "until", "upper", "lower"))
+        found = [
+            item
+            for item in sorted(items, key=id_of, reverse=self.direction == " DESC")
+            if (since is None or id_of(item) >= since)
+            and (until is None or id_of(item) < until)
+            and (upper is None or id_of(item) < upper)
+            and (lower is None or id_of(item) > lower)
+        ]
+        return self.page(found[: bounds["rows"]])
 
     def page(self, found: list[T]) -> Page[T]:
         """Make the page of what was found, `rows` at most, in the direction of the walk."""

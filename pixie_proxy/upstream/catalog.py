@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 from pixie_proxy.config import ModelSettings
 from pixie_proxy.errors import ModelNotAllowed
 
@@ -16,20 +18,29 @@ class Catalog:
         self._settings = settings
         self._priced = priced
 
-    def resolve(self, requested: str | None) -> str:
-        """Give the model that a request is sent to. Raises ModelNotAllowed."""
+    def resolve(self, requested: str | None, key_models: Collection[str] = ()) -> str:
+        """Give the model that a request is sent to, if the caller's key is for it. Raises ModelNotAllowed."""
         name, model = requested or self._settings.default, self.named(requested)
-        allow = self._settings.allow
-        if allow and model not in allow and name not in allow:
-            message = f"The model '{name}' is not offered here. Offered: {', '.join(sorted(allow))}."
-            raise ModelNotAllowed(message, param="model")
+        for allowed, whose in (
+            (self._settings.allow, "is not offered here"),
+            (key_models, "is not for this key"),
+        ):
+            if allowed and model not in allowed and name not in allowed:
+                message = f"The model '{name}' {whose}. Offered: {', '.join(sorted(allowed))}."
+                raise ModelNotAllowed(message, param="model")
         return model
 
-    def listed(self) -> list[str]:
-        """Name the models to list: those that are priced or allowed, and the aliases that lead to one of them."""
+    def listed(self, key_models: Collection[str] = ()) -> list[str]:
+        """Name the models to list: those that are priced or allowed, and the aliases that lead to one of them.
+
+        `key_models` narrow it to what the caller's key is for.
+        """
         models = set(self._settings.allow) or {self._settings.default, *self._priced}
         aliases = {alias for alias, model in self._settings.aliases.items() if model in models}
-        return sorted(models | aliases)
+        listed = models | aliases
+        if key_models:
+            listed = {name for name in listed if name in key_models or self.target(name) in key_models}
+        return sorted(listed)
 
     def named(self, requested: str | None) -> str:
         """Give the model that a request names, offered or not."""

@@ -19,10 +19,10 @@ from pixie_proxy.web.context import SESSION, USER, context_of
 from pixie_proxy.web.cookies import check_origin, check_read, token_of
 from pixie_proxy.web.forms import read_fields
 
-Access = Literal["open", "user", "maker", "admin", "page", "maker page"]
-"""open: anyone · user: any good key or session · maker: may make and change images (not a viewer) · admin: admins
-with a key, never with a cookie · page: whoever is signed in, others are led to /login · maker page: as page, but not a
-viewer."""
+Access = Literal["open", "user", "maker", "admin", "admin key", "page", "maker page"]
+"""open: anyone · user: any good key or session · maker: may make and change images (not a viewer) · admin: admins ·
+admin key: admins with a key, never with a cookie · page: whoever is signed in, others are led to /login · maker page:
+as page, but not a viewer."""
 
 CSRF_FIELD, CSRF_HEADER = "csrf", "X-CSRF-Token"
 _READS = frozenset({"GET", "HEAD"})
@@ -40,8 +40,8 @@ def guarded(handler: Handler, access: Access) -> Handler:
 
 def _guarded_call(handler: Handler, access: Access) -> Handler:
     async def check(request: web.Request) -> web.StreamResponse:
-        request[USER] = user = await _caller(request, takes_cookie=access != "admin")
-        if access == "admin" and not user.is_admin:
+        request[USER] = user = await _caller(request, takes_cookie=access != "admin key")
+        if access in {"admin", "admin key"} and not user.is_admin:
             message = "This is for admins."
             raise PermissionDenied(message)
         if access == "maker" and user.role == "viewer":

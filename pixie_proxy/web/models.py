@@ -5,7 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from pixie_proxy.errors import NotFound
-from pixie_proxy.web.context import Context, context_of
+from pixie_proxy.web.context import USER, Context, context_of
 from pixie_proxy.web.gallery import json_response
 from pixie_proxy.web.wire import model_json
 
@@ -13,14 +13,14 @@ from pixie_proxy.web.wire import model_json
 async def list_models(request: web.Request) -> web.Response:
     """List the image models that are offered here."""
     context = context_of(request)
-    data = [_model(context, model) for model in context.catalog.listed()]
+    data = [_model(context, model) for model in context.catalog.listed(request[USER].key_models)]
     return json_response({"object": "list", "data": data})
 
 
 async def get_model(request: web.Request) -> web.Response:
     """Describe one model."""
     context, model = context_of(request), request.match_info["model"]
-    if model not in context.catalog.listed():
+    if model not in context.catalog.listed(request[USER].key_models):
         message = f"The model '{model}' does not exist here."
         raise NotFound(message, param="model")
     return json_response(_model(context, model))

@@ -10,6 +10,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler
 
 from pixie_proxy.web import (
+    admin,
     files,
     gallery,
     images,
@@ -51,6 +52,16 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/requests", ledger.list_requests, "user"),
     Route("GET", "/v1/requests/{id}", ledger.get_request, "user"),
     Route("GET", "/v1/usage", usage.get_usage, "user"),
+    Route("GET", "/v1/admin/users", admin.list_users, "admin"),
+    Route("POST", "/v1/admin/users", admin.add_user, "admin"),
+    Route("GET", "/v1/admin/users/{user}", admin.get_user, "admin"),
+    Route("POST", "/v1/admin/users/{user}", admin.change_user, "admin"),
+    Route("GET", "/v1/admin/keys", admin.list_keys, "admin"),
+    Route("POST", "/v1/admin/keys", admin.add_key, "admin"),
+    Route("POST", "/v1/admin/keys/{key}", admin.change_key, "admin"),
+    Route("POST", "/v1/admin/keys/{key}/rotate", admin.rotate_key, "admin"),
+    Route("DELETE", "/v1/admin/keys/{key}", admin.revoke_key, "admin"),
+    Route("GET", "/v1/admin/acts", admin.list_acts, "admin"),
     Route("GET", "/v1/images", gallery.list_images, "user"),
     Route("GET", "/v1/images/{id}", gallery.get_image, "user"),
     Route("POST", "/v1/images/{id}", gallery.change_image, "maker"),
@@ -70,7 +81,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/static/{name}", static, "open"),
     Route("GET", "/healthz", ops.healthz, "open"),
     Route("GET", "/readyz", ops.readyz, "open"),
-    Route("GET", "/metrics", metrics.metrics, "admin"),
+    Route("GET", "/metrics", metrics.metrics, "admin key"),
 )
 
 

@@ -19,7 +19,7 @@ from tests.web.routing import ACCESSES, EVERY_ROUTE, OPEN, path_of
 WRONG = "px-wrong-" + "x" * 30
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 READS = {"GET", "HEAD"}
-BY_COOKIE = [route for route in ROUTES if route.access not in {"open", "admin"}]
+BY_COOKIE = [route for route in ROUTES if route.access not in {"open", "admin key"}]
 CHANGES = [route for route in BY_COOKIE if route.method not in READS]
 
 
@@ -109,15 +109,19 @@ async def test_no_form_of_the_address_goes_around(proxy: RunningProxy, route: Ro
 
 @EVERY_ROUTE
 async def test_a_cookie_opens_what_is_for_people(proxy: RunningProxy, route: Route) -> None:
-    """Each role finds with a session what it finds with its key; admin routes take no cookie at all."""
-    for key, forbidden in ((VIEWER_KEY, {"maker", "maker page"}), (MEMBER_KEY, set()), (ADMIN_KEY, set())):
+    """Each role finds with a session what it finds with its key; what is for programs alone takes no cookie at all."""
+    for key, forbidden in (
+        (VIEWER_KEY, {"maker", "maker page", "admin"}),
+        (MEMBER_KEY, {"admin"}),
+        (ADMIN_KEY, set()),
+    ):
         browser = await sign_in(proxy, key)
         status, _, _ = await browser.send(
             route.method,
             path_of(route.path),
             headers={"Origin": proxy.url, "X-CSRF-Token": browser.csrf, "Accept": "*/*"},
         )
-        assert (status == 401) == (route.access == "admin")
+        assert (status == 401) == (route.access == "admin key")
         assert (status == 403) == (route.access in forbidden)
 
 

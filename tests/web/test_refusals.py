@@ -38,7 +38,8 @@ PROMPT = ("prompt", b"hat")
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.path}")
 async def test_roles_open_what_is_theirs(proxy: RunningProxy, upstream: ScriptedUpstream, route: Any) -> None:
     """A viewer may look and make nothing, a member may not do what is for admins."""
-    for key, forbidden in ((VIEWER_KEY, {"maker", "admin"}), (MEMBER_KEY, {"admin"}), (ADMIN_KEY, set())):
+    admins = {"admin", "admin key"}
+    for key, forbidden in ((VIEWER_KEY, {"maker", *admins}), (MEMBER_KEY, admins), (ADMIN_KEY, set())):
         status, _, body = await proxy.request(route.method, path_of(route.path), key=key)
         assert (status == 403) == (route.access in forbidden)
         if status == 403:
