@@ -51,9 +51,15 @@ def add_user(
 
 
 def add_key(
-    tx: Tx, user: StoredUser, name: str, lifetime_days: int | None, *, key_text: str | None = None
+    tx: Tx,
+    user: StoredUser,
+    name: str,
+    lifetime_days: int | None,
+    *,
+    limits: Mapping[str, Any] | None = None,
+    key_text: str | None = None,
 ) -> MadeKey:
-    """Give a user one more key, which may expire. Raises InvalidValue where a brought key is in use already."""
+    """Give a user one more key, which may expire and have limits of its own. Raises InvalidValue where it is in use."""
     text, now_us = key_text or new_key(), _now_us()
     key = StoredKey(
         id=new_id("key"),
@@ -63,6 +69,7 @@ def add_key(
         name=name,
         created_us=now_us,
         expires_us=None if lifetime_days is None else now_us + lifetime_days * 86_400_000_000,
+        limits=dict(limits or {}),
     )
     if not users.add_key(tx, key):
         message = "that key is in use already"
@@ -107,7 +114,30 @@ def change_user(
 
 
 def revoke_key(tx: Tx, which: str) -> StoredKey:
-    """End a key, named by its id or by its shown prefix where that is one key's only. Raises NotFound, InvalidValue."""
+    """End a key (see `_live_key`). Raises NotFound, InvalidValue."""
+    key = _live_key(tx, which)
+    if key.is_declared:
+        message = "that key is declared in the settings: remove it there"
+        raise InvalidValue(message, param="key")
+    users.revoke(tx, key.id, _now_us())
+    raise_version(tx)
+    return key
+
+
+def change_key(tx: Tx, which: str, limits: Mapping[str, Any], cleared: frozenset[str]) -> StoredKey:
+    """Change a key's limits, beside which those of its user count; a key in general has none.
+
+    Raises NotFound, InvalidValue.
+    """
+    key = _live_key(tx, which)
+    kept = {name: value for name, value in key.limits.items() if name not in cleared}
+    users.set_key_limits(tx, key.id, {**kept, **limits})
+    raise_version(tx)
+    return _live_key(tx, key.id)
+
+
+def _live_key(tx: Tx, which: str) -> StoredKey:
+    """Find a key by its id, or by its shown prefix where that is one key's only. Raises NotFound, InvalidValue."""
     live = [key for key in users.list_keys(tx) if key.revoked_us is None]
     found = [key for key in live if key.id == which or (len(which) > 3 and key.prefix == which)]
     if not found:
@@ -116,11 +146,6 @@ def revoke_key(tx: Tx, which: str) -> StoredKey:
     if len(found) > 1:
         message = f"several keys begin with '{which}': give the id (pixie key list)"
         raise InvalidValue(message, param="key")
-    if found[0].is_declared:
-        message = "that key is declared in the settings: remove it there"
-        raise InvalidValue(message, param="key")
-    users.revoke(tx, found[0].id, _now_us())
-    raise_version(tx)
     return found[0]
 
 

@@ -1,4 +1,4 @@
-"""`pixie key`: add, list and revoke the keys of users."""
+"""`pixie key`: add, list, limit and revoke the keys of users."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ import click
 
 from pixie_proxy.accounts import people
 from pixie_proxy.accounts.people import MadeKey
-from pixie_proxy.cli.accounts import change_index, json_option, key_json, show_json, show_key, show_table
+from pixie_proxy.cli.accounts import (
+    change_index,
+    json_option,
+    key_json,
+    limit_options,
+    show_json,
+    show_key,
+    show_table,
+    split_limits,
+    told_limits,
+)
 from pixie_proxy.cli.options import config_options
 from pixie_proxy.index import Tx, users
 
 
 @click.group("key")
 def command() -> None:
-    """Add, list and revoke keys. A revoked key is dead everywhere within two seconds."""
+    """Add, list, limit and revoke keys. A revoked key is dead everywhere within two seconds."""
 
 
 @command.command("add")
@@ -25,6 +35,7 @@ def command() -> None:
 @click.option(
     "--expires-days", type=click.IntRange(1, 36_500), metavar="N", help="End by itself after N days"
 )
+@limit_options
 @json_option
 @config_options
 def add(
@@ -35,11 +46,13 @@ def add(
     as_json: bool,
     config: Path | None,
     data_dir: Path | None,
+    **given: Any,
 ) -> None:
-    """Give user NAME one more key and print it, once."""
+    """Give user NAME one more key and print it, once. Its own limits count beside those of NAME."""
+    limits, _ = split_limits(given)
 
     def work(tx: Tx) -> MadeKey:
-        return people.add_key(tx, people.find_user(tx, name), label, expires_days)
+        return people.add_key(tx, people.find_user(tx, name), label, expires_days, limits=limits)
 
     made = change_index(config, data_dir, work)
     if as_json:
@@ -68,6 +81,26 @@ def list_all(name: str | None, *, as_json: bool, config: Path | None, data_dir: 
         (k["id"], k["user"], f"{k['prefix']}…", k["name"], k["last_used"] or "never", _state(k)) for k in keys
     ]
     show_table(("ID", "USER", "BEGINS", "LABEL", "LAST USED", "STATE"), rows)
+
+
+@command.command("set")
+@click.argument("key")
+@limit_options
+@json_option
+@config_options
+def change(key: str, *, as_json: bool, config: Path | None, data_dir: Path | None, **given: Any) -> None:
+    """Change the limits of KEY itself; 'none' or 'default' lifts one. KEY is named as for `pixie key revoke`."""
+    limits, cleared = split_limits(given)
+    if not limits and not cleared:
+        message = "nothing to change: give a limit (pixie key set --help)"
+        raise click.UsageError(message)
+    changed = change_index(config, data_dir, lambda tx: people.change_key(tx, key, limits, cleared))
+    if as_json:
+        show_json({"id": changed.id, "limits": dict(changed.limits)})
+    else:
+        click.echo(
+            f"{changed.id} ({changed.prefix}…): {told_limits(changed.limits) or 'no limits of its own'}"
+        )
 
 
 @command.command("revoke")

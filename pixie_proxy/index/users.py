@@ -59,7 +59,8 @@ _KEY = (
     " limits FROM keys"
 )
 _CREDENTIAL = (
-    "SELECT k.id AS key_id, k.digest, k.expires_us, k.revoked_us, k.limits AS key_limits, u.id, u.name, u.role, u.created_us, u.limits,"
+    "SELECT k.id AS key_id, k.digest, k.expires_us, k.revoked_us,"
+    " k.limits AS key_limits, u.id, u.name, u.role, u.created_us, u.limits,"
     " u.disabled, u.is_declared FROM keys k JOIN users u ON u.id = k.user_id"
 )
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from pixie_proxy.web import files, gallery, images, login, metrics, models, ops, pages, thumbnails
+from pixie_proxy.web import balance, files, gallery, images, login, metrics, models, ops, pages, thumbnails
 from pixie_proxy.web.auth import Access, guarded
 from pixie_proxy.web.context import context_of
 from pixie_proxy.web.static import static
@@ -36,6 +36,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/models", models.list_models, "user"),
     Route("GET", "/v1/models/{model}", models.get_model, "user"),
     Route("GET", "/v1/me", gallery.me, "user"),
+    Route("GET", "/v1/credits/balance", balance.balance, "user"),
     Route("GET", "/v1/images", gallery.list_images, "user"),
     Route("GET", "/v1/images/{id}", gallery.get_image, "user"),
     Route("POST", "/v1/images/{id}", gallery.change_image, "maker"),

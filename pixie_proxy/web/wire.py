@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from pixie_proxy.admission.budget import Budget, tightest
 from pixie_proxy.records import ImageRecord, Limits, Page, PartyKind, User, id_time_us
 
 _LIMITS_OF: dict[PartyKind, str] = {"user": "limits", "key": "key_limits", "team": "team_limits"}
@@ -99,6 +100,28 @@ def _limits_json(limits: Limits) -> dict[str, Any]:
         "usd_per_day": limits.usd_per_day,
         "usd_per_month": limits.usd_per_month,
         "usd_total": limits.usd_total,
+    }
+
+
+def balance_json(found: Sequence[Budget]) -> dict[str, Any]:
+    """Write all budgets, and before them the one that has the least left; without any, nothing is limited."""
+    budget = tightest(found)
+    nothing = dict.fromkeys(("limit_usd", "spent_usd", "held_usd", "remaining_usd", "resets_at"))
+    return {
+        "object": "balance",
+        "currency": "usd",
+        **(nothing if budget is None else _budget_json(budget)),
+        "budgets": [{"subject": each.party, "period": each.span, **_budget_json(each)} for each in found],
+    }
+
+
+def _budget_json(budget: Budget) -> dict[str, Any]:
+    return {
+        "limit_usd": usd(budget.limit_micros),
+        "spent_usd": usd(budget.spent_micros),
+        "held_usd": usd(budget.held_micros),
+        "remaining_usd": usd(budget.remaining_micros),
+        "resets_at": None if budget.resets_us is None else budget.resets_us // 1_000_000,
     }
 
 
