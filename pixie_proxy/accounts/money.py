@@ -6,7 +6,6 @@ have moved, on the day and in the month that it names.
 
 from __future__ import annotations
 
-import time
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
 
@@ -15,7 +14,7 @@ from pixie_proxy.errors import InvalidValue, NotFound
 from pixie_proxy.index import Tx, accounts, corrections, ledger
 from pixie_proxy.index.ledger import LedgerRow
 from pixie_proxy.index.users import StoredUser
-from pixie_proxy.records import MOST, TEAM, Correction, accounts_of, new_id, period
+from pixie_proxy.records import MOST, Correction, new_id, period
 
 _OPEN = frozenset({"admitted", "sent"})
 
@@ -34,39 +33,44 @@ def micros_of(usd: str) -> int:
 
 
 def correct(
-    tx: Tx, *, change_micros: int, reason: str, name: str | None, request_id: str | None, day: date | None
+    tx: Tx,
+    *,
+    change_micros: int,
+    reason: str,
+    name: str | None,
+    request_id: str | None = None,
+    day: date | None = None,
+    now_us: int,
 ) -> Correction:
     """Book that a user (None: the team alone) has spent more, or less; of one call, or on a day, which is today's.
 
     Raises InvalidValue where more would come back than was spent, NotFound.
     """
-    now_us = time.time_ns() // 1000
     row = None if request_id is None else _ended_call(tx, request_id)
     user_id = people.find_user(tx, name).id if name is not None else row.call.user_id if row else None
     if row is not None and user_id != row.call.user_id:
         message = f"request {request_id} is not of '{name}'"
         raise InvalidValue(message, param="request")
-    key_id = row.call.key_id if row else None
     correction = Correction(
         id=new_id("cor"),
         user_id=user_id,
-        key_id=key_id,
+        key_id=row.call.key_id if row else None,
         request_id=request_id,
         change_micros=change_micros,
         reason=reason,
         booked_us=row.call.created_us if row else now_us if day is None else _noon_us(day),
         created_us=now_us,
     )
-    subjects = (TEAM,) if user_id is None else accounts_of(user_id, key_id)
-    accounts.lock(tx, subjects)
-    if (
-        row is not None
-        and (row.cost_micros or 0) + corrections.of_request(tx, row.call.id) + change_micros < 0
-    ):
-        raise _too_much("the request has cost")
-    _check_room(tx, subjects, correction)
+    accounts.lock(tx, correction.accounts)
+    if row is not None:
+        _see_that(corrections.of_request(tx, row.call.id) + (row.cost_micros or 0), change_micros, "for it")
+    booked = period(correction.booked_us)
+    for subject in correction.accounts:
+        _see_that(
+            accounts.spent(tx, subject, booked["day"])[0], change_micros, f"on {booked['day']} (--date)"
+        )
     corrections.insert(tx, correction)
-    accounts.move(tx, subjects, period(correction.booked_us), spent_micros=change_micros)
+    accounts.move(tx, correction.accounts, booked, spent_micros=change_micros)
     return correction
 
 
@@ -97,26 +101,11 @@ def _ended_call(tx: Tx, request_id: str) -> LedgerRow:
     return row
 
 
-def _check_room(tx: Tx, subjects: tuple[str, ...], correction: Correction) -> None:
-    """See that no account falls below nothing, neither for good nor in a day or month that it counts now."""
-    booked = period(correction.booked_us)
-    for account in accounts.read(tx, subjects, correction.created_us):
-        for spent_micros, when, counts in (
-            (account.spent_life_micros, "in total", True),
-            (account.spent_month_micros, f"in {account.month}", account.month == booked["month"]),
-            (account.spent_day_micros, f"on {account.day}", account.day == booked["day"]),
-        ):
-            if counts and spent_micros + correction.change_micros < 0:
-                raise _too_much(f"was spent {when}", spent_micros)
-
-
-def _too_much(what: str, spent_micros: int | None = None) -> InvalidValue:
-    told = (
-        ""
-        if spent_micros is None
-        else f" (${spent_micros / 1e6:.6f}); name the day that it belongs to (--date)"
-    )
-    return InvalidValue(f"that is more than {what}{told}", param="usd")
+def _see_that(spent_micros: int, change_micros: int, when: str) -> None:
+    """Refuse to give back what was not spent: no account falls below nothing, on no day."""
+    if spent_micros + change_micros < 0:
+        message = f"that is more than was spent {when}: ${spent_micros / 1e6:.6f}"
+        raise InvalidValue(message, param="usd")
 
 
 def _noon_us(day: date) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import datetime
 from pathlib import Path
 
@@ -57,6 +58,7 @@ def correct(
             name=name,
             request_id=request_id,
             day=None if day is None else day.date(),
+            now_us=time.time_ns() // 1000,
         ),
     )
     if as_json:
