@@ -31,8 +31,10 @@ from pixie_proxy.index.users import StoredKey, StoredUser
 from pixie_proxy.records import (
     NO_LIMITS,
     TEAM,
+    Account,
     CallRecord,
     Limits,
+    Settlement,
     State,
     User,
     base32hex,
@@ -120,6 +122,12 @@ class Money(RuleBasedStateMachine):
     def write(self, work: Callable[[Tx], T]) -> T:
         return self.runner.run(self.index.write(work))
 
+    def read(self, subjects: list[str]) -> list[Account]:
+        return self.write(lambda tx: accounts.read(tx, subjects, self.now_us))
+
+    def settle(self, call: Call, settlement: Settlement) -> bool:
+        return self.write(lambda tx: settle(tx, call.record, settlement))
+
     @staticmethod
     def people(tx: Tx) -> None:
         for who in CALLERS:
@@ -204,7 +212,7 @@ class Money(RuleBasedStateMachine):
         cost = {"failed": 0, "unknown": call.record.hold_micros}.get(state, cost)
         settlement = replace(an_end(call.record, state), cost_micros=cost)
         for is_first in (True, False):
-            assert self.write(lambda tx: settle(tx, call.record, settlement)) == is_first
+            assert self.settle(call, settlement) == is_first
         call.state, call.cost_micros = state, cost
 
     @precondition(lambda self: any(call.state == "unknown" for call in self.calls))
@@ -215,7 +223,7 @@ class Money(RuleBasedStateMachine):
         if any(self.spent(subject, day) < less for subject in call.record.accounts):
             cost = call.cost_micros
         settlement = replace(an_end(call.record), cost_micros=call.cost_micros - less)
-        assert self.write(lambda tx: settle(tx, call.record, settlement))
+        assert self.settle(call, settlement)
         call.state, call.cost_micros = "done", cost
 
     @rule(hours=st.sampled_from([1, 3, 24, -1, -24, 24 * 3, -24 * 2]))
@@ -228,9 +236,8 @@ class Money(RuleBasedStateMachine):
         self.index = self.open()
         for call in self.calls:
             if is_recovered and call.is_open:
-                record = call.record
-                assert self.write(lambda tx, record=record: settle(tx, record, unknown(record)))  # type: ignore[misc]
-                call.state, call.cost_micros = "unknown", record.hold_micros
+                assert self.settle(call, unknown(call.record))
+                call.state, call.cost_micros = "unknown", call.record.hold_micros
 
     @rule(
         data=st.data(),
@@ -275,7 +282,7 @@ class Money(RuleBasedStateMachine):
         now = period(self.now_us)
         for who in CALLERS:
             subjects = [party.account for party in who.parties]
-            for account in self.write(lambda tx, of=subjects: accounts.read(tx, of, self.now_us)):
+            for account in self.read(subjects):
                 subject = account.subject
                 assert account.held_micros == self.held(subject)
                 assert account.spent_life_micros == self.spent(subject)
