@@ -307,3 +307,8 @@ class Correction:
     reason: str
     booked_us: int
     created_us: int
+
+    @property
+    def accounts(self) -> tuple[str, ...]:
+        """The accounts that it moves."""
+        return (TEAM,) if self.user_id is None else accounts_of(self.user_id, self.key_id)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pixie_proxy.accounts import people
 from pixie_proxy.accounts.keys import new_key, shown_prefix
+from pixie_proxy.accounts.version import raise_version
 from pixie_proxy.config import DeclaredUser
 from pixie_proxy.index import Index, Tx, users
 from pixie_proxy.index.users import StoredKey, StoredUser
@@ -74,7 +75,7 @@ def _sync(tx: Tx, declared: Sequence[DeclaredUser]) -> None:
         )
     users.revoke_undeclared(tx, digests, now_us)
     users.disable_undeclared(tx, [person.name for person in declared])
-    people.raise_version(tx)
+    raise_version(tx)
 
 
 def _write_secret(path: Path, text: str) -> None:

@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping
 from dataclasses import replace
 
-from pixie_proxy.accounts import people
 from pixie_proxy.accounts.keys import digest
+from pixie_proxy.accounts.version import version
 from pixie_proxy.config import LimitSettings, TeamSettings
 from pixie_proxy.errors import IndexUnavailable, InvalidApiKey
 from pixie_proxy.index import Index, Tx, users
@@ -44,7 +44,7 @@ class Directory:
     async def load(self) -> None:
         """Read the credentials anew."""
         self._version, credentials = await self._index.read(
-            lambda tx: (people.version(tx), users.all_credentials(tx))
+            lambda tx: (version(tx), users.all_credentials(tx))
         )
         self._known = {found.digest: (found, self._user(found)) for found in credentials}
         self._by_key_id = {found[0].key_id: found for found in self._known.values()}
@@ -54,7 +54,7 @@ class Directory:
         while True:
             await asyncio.sleep(LOOK_EVERY_S)
             try:
-                if await self._index.read(people.version) != self._version:
+                if await self._index.read(version) != self._version:
                     await self.load()
                 if time.monotonic() - self._noted_at >= _NOTE_USE_EVERY_S:
                     await self._note_use()

@@ -1,4 +1,4 @@
-"""Change who may use the proxy: the acts behind `pixie user` and `pixie key`, each one transaction.
+"""Change who may use the proxy: the acts behind `pixie user` and `/v1/admin/users`, each one transaction.
 
 Every act raises the accounts' version, by which running servers learn of it (see `directory`).
 """
@@ -6,27 +6,18 @@ Every act raises the accounts' version, by which running servers learn of it (se
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
 from pixie_proxy.accounts.acting import COMMAND_LINE, Actor, changes, note
-from pixie_proxy.accounts.keys import digest, new_key, shown_prefix
+from pixie_proxy.accounts.keyring import MadeKey, add_key
+from pixie_proxy.accounts.version import raise_version
 from pixie_proxy.errors import InvalidValue, NotFound
-from pixie_proxy.index import Tx, settings, users
-from pixie_proxy.index.users import StoredKey, StoredUser
+from pixie_proxy.index import Tx, users
+from pixie_proxy.index.users import StoredUser
 from pixie_proxy.records import Role, new_id
 
-VERSION = "accounts_version"
 _MAX_NAME = 64
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MadeKey:
-    """A new key: `text` is shown to its owner now and never again."""
-
-    key: StoredKey
-    text: str
 
 
 def add_user(
@@ -51,39 +42,6 @@ def add_user(
         raise InvalidValue(message, param="name")
     note(tx, by, "user.add", user_id=user.id, details={"role": role, "limits": dict(limits)})
     return add_key(tx, user, key_name, None, by=by, key_text=key_text)
-
-
-def add_key(
-    tx: Tx,
-    user: StoredUser,
-    name: str,
-    lifetime_s: int | None,
-    *,
-    by: Actor = COMMAND_LINE,
-    key_text: str | None = None,
-    limits: Mapping[str, Any] | None = None,
-    models: Sequence[str] = (),
-) -> MadeKey:
-    """Give a user one more key, which may expire. Raises InvalidValue where a brought key is in use already."""
-    text, now_us = key_text or new_key(), _now_us()
-    key = StoredKey(
-        id=new_id("key"),
-        user_id=user.id,
-        digest=digest(text),
-        prefix=shown_prefix(text),
-        name=name,
-        created_us=now_us,
-        expires_us=None if lifetime_s is None else now_us + lifetime_s * 1_000_000,
-        limits=dict(limits or {}),
-        models=tuple(models),
-    )
-    if not users.add_key(tx, key):
-        message = "that key is in use already"
-        raise InvalidValue(message, param="key")
-    told = {"lifetime_s": lifetime_s, "limits": dict(key.limits), "models": list(models)}
-    note(tx, by, "key.add", user_id=user.id, key_id=key.id, details=told)
-    raise_version(tx)
-    return MadeKey(key=key, text=text)
 
 
 def find_user(tx: Tx, name: str) -> StoredUser:
@@ -131,35 +89,6 @@ def change_user(
         note(tx, by, "user.change", user_id=user.id, details=told)
     raise_version(tx)
     return after
-
-
-def revoke_key(tx: Tx, which: str, *, by: Actor = COMMAND_LINE) -> StoredKey:
-    """End a key, named by its id or by its shown prefix where that is one key's only. Raises NotFound, InvalidValue."""
-    live = [key for key in users.list_keys(tx) if key.revoked_us is None]
-    found = [key for key in live if key.id == which or (len(which) > 3 and key.prefix == which)]
-    if not found:
-        message = f"there is no live key '{which}': pixie key list"
-        raise NotFound(message, param="key")
-    if len(found) > 1:
-        message = f"several keys begin with '{which}': give the id (pixie key list)"
-        raise InvalidValue(message, param="key")
-    if found[0].is_declared:
-        message = "that key is declared in the settings: remove it there"
-        raise InvalidValue(message, param="key")
-    users.revoke(tx, found[0].id, _now_us())
-    note(tx, by, "key.revoke", user_id=found[0].user_id, key_id=found[0].id)
-    raise_version(tx)
-    return found[0]
-
-
-def version(tx: Tx) -> int:
-    """Give the number of changes so far."""
-    return int(settings.get(tx, VERSION) or 0)
-
-
-def raise_version(tx: Tx) -> None:
-    """Tell every running server that credentials have changed."""
-    settings.put(tx, VERSION, str(version(tx) + 1))
 
 
 def _changeable(tx: Tx, name: str) -> StoredUser:

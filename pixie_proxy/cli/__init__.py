@@ -14,9 +14,9 @@ from pixie_proxy.errors import ClientError, ConfigError, ProxyError
 _COMMANDS = {
     "serve": "Serve the proxy",
     "demo": "Serve with a built-in upstream that draws pictures: no key needed",
-    "user": "Add, list, show, change, disable and enable users",
-    "key": "Add, list and revoke keys",
-    "usage": "Hold the ledger against the provider's bill",
+    "user": "Add, list, show, change, top up, disable and enable users",
+    "key": "Add, list, limit, rotate and revoke keys",
+    "usage": "Hold the ledger against the provider's bill, and set right what was spent",
     "verify": "Find what has rotted, gone or been left in storage, beside a running proxy too",
     "reindex": "Rebuild a lost index from storage",
     "config": "Print every setting with its default, as a settings file",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from pixie_proxy import backends
 from pixie_proxy.config import load_settings
 from pixie_proxy.index import Tx
 from pixie_proxy.index.users import StoredKey, StoredUser
+from pixie_proxy.records import MOST
 
 T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
@@ -61,6 +62,11 @@ def show_key(text: str, who: str) -> None:
     )
 
 
+def told_limits(limits: Mapping[str, Any]) -> str:
+    """Write limits of one's own on a line; empty where there are none."""
+    return " ".join(f"{name}={'none' if value is None else value}" for name, value in limits.items())
+
+
 def user_json(user: StoredUser) -> dict[str, Any]:
     """Write a user."""
     return {
@@ -82,6 +88,7 @@ def key_json(key: StoredKey, owner: str) -> dict[str, Any]:
         "name": key.name,
         "prefix": key.prefix,
         "declared": key.is_declared,
+        "limits": dict(key.limits),
         "created": moment(key.created_us),
         "expires": moment(key.expires_us),
         "revoked": moment(key.revoked_us),
@@ -109,7 +116,7 @@ class LimitType(click.ParamType[Any]):
             return value
         with suppress(ValueError):
             found = self._number(value)
-            if 0 < found < 1e9 or (self._number is float and found == 0):
+            if 0 < found < MOST or (self._number is float and found == 0):
                 return found
         return self.fail(f"{value!r} is neither a number above 0 nor 'none' nor 'default'", param, ctx)
 
@@ -121,8 +128,10 @@ def limit_options(command: F) -> F:
         ("--requests-per-minute", "requests_per_minute", whole, "Requests a minute"),
         ("--images-per-minute", "images_per_minute", whole, "Images a minute; a request takes its n"),
         ("--concurrent", "concurrent_requests", whole, "Requests at once"),
+        ("--images-per-day", "images_per_day", whole, "Images a day, UTC"),
         ("--usd-per-day", "usd_per_day", amount, "Spend a day, UTC"),
         ("--usd-per-month", "usd_per_month", amount, "Spend a calendar month, UTC"),
+        ("--usd-total", "usd_total", amount, "Spend ever (prepaid)"),
     )
     for option, name, kind, meaning in reversed(options):
         command = click.option(option, name, type=kind, metavar="N", help=f"{meaning}; 'none' = no limit")(

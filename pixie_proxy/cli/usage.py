@@ -1,131 +1,83 @@
-"""`pixie usage`: hold the ledger against the provider's bill."""
+"""`pixie usage`: set right what the ledger says was spent, and hold it against the provider's bill."""
 
 from __future__ import annotations
 
-import asyncio
+import time
+from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import click
 
-from pixie_proxy import backends
-from pixie_proxy.accounts.reconcile import Difference, Place, Statement, compare, read_statement
-from pixie_proxy.cli.accounts import json_option, show_json, show_table
+from pixie_proxy.accounts import money
+from pixie_proxy.cli.accounts import change_index, json_option, moment, show_json
 from pixie_proxy.cli.options import config_options
-from pixie_proxy.config import load_settings
-from pixie_proxy.index import Tx
-from pixie_proxy.index.usage import billed
-from pixie_proxy.records import bounds
+from pixie_proxy.cli.reconcile import reconcile
 
 
 @click.group("usage")
 def command() -> None:
-    """See what was spent, and hold it against the provider's bill."""
+    """Hold the ledger against the provider's bill, and set right what was spent."""
 
 
-@command.command("reconcile")
-@click.argument("file", type=click.File("r", encoding="utf-8-sig"))
-@click.option("--project", metavar="ID", help="Count only this project's lines of the export (proj_…)")
-@click.option("--api-key-id", "key", metavar="ID", help="Count only the lines of this upstream key (key_…)")
-@config_options
+@command.command("correct")
+@click.argument("name", required=False)
+@click.option("--usd", required=True, metavar="X", help="So much more was spent; below 0: so much less")
+@click.option("--reason", required=True, help="Why, for whoever reads the ledger later")
+@click.option("--request", "request_id", metavar="ID", help="The request whose cost was wrong")
+@click.option(
+    "--date", "day", type=click.DateTime(["%Y-%m-%d"]), metavar="DAY", help="The day, UTC, it counts in"
+)
 @json_option
-def reconcile(
-    file: Any,
-    project: str | None,
-    key: str | None,
-    config: Path | None,
-    data_dir: Path | None,
+@config_options
+def correct(
+    name: str | None,
+    usd: str,
+    reason: str,
+    request_id: str | None,
+    day: datetime | None,
     *,
     as_json: bool,
-) -> int:
-    """Compare the ledger with the provider's own export of usage or costs, and name each difference.
+    config: Path | None,
+    data_dir: Path | None,
+) -> None:
+    """Book that user NAME (none: only the team) has spent more or less than the ledger's rows say.
 
-    FILE is an answer of OpenAI's usage API (/organization/usage/images, …/usage/completions) or costs API
-    (/organization/costs), JSON or CSV, in buckets of at most one UTC day; - reads standard input. Group it
-    by model (usage) or line_item (costs) to compare models; by project_id or api_key_id if others use the
-    same organization, then name yours with --project or --api-key-id.
-
-    \b
-    Example, yesterday's costs:
-      curl -G https://api.openai.com/v1/organization/costs -H "Authorization: Bearer $OPENAI_ADMIN_KEY" \\
-        -d start_time=$(date -u -d yesterday +%s) -d group_by=line_item > costs.json
-      pixie usage reconcile costs.json
-
-    Exit code: 0 both agree, 1 they differ, 2 the file can't be read.
-    """  # noqa: D301 - click takes \b for «keep these lines»
-    statement = read_statement(file.read(), project=project, key=key)
-    settings = load_settings(config, flags={"server.data_dir": data_dir})
-    first, last = statement.days[0], statement.days[-1]
-
-    def work(tx: Tx) -> list[Difference]:
-        calls = billed(tx, since_us=bounds(first)[0], until_us=bounds(last)[1])
-        return compare(statement, calls)
-
-    async def run() -> list[Difference]:
-        index = await backends.open_index(settings)
-        try:
-            return await index.read(work)
-        finally:
-            await index.close()
-
-    differences = asyncio.run(run())
-    if as_json:
-        show_json(_json(statement, differences))
-    else:
-        _show(statement, differences)
-    return 1 if differences else 0
-
-
-def _show(statement: Statement, differences: list[Difference]) -> None:
-    days = f"{statement.days[0]} to {statement.days[-1]}"
-    if not differences:
-        click.echo(f"{days}: the ledger and the provider agree.")
-        return
-    click.echo(f"{days}: {len(differences)} differences between the ledger and the provider\n")
-    show_table(
-        ("day", "model", "what", "here", "provider", "difference"),
-        [
-            (
-                each.place.day,
-                each.place.model or "(all)",
-                "cost in USD" if each.quantity == "cost_micros" else each.quantity.replace("_", " "),
-                _text(each, each.ours),
-                _text(each, each.theirs),
-                _text(each, each.ours - each.theirs, "+"),
-            )
-            for each in differences
-        ],
+    The rows stay as they are: this is an entry beside them. It counts today, or on the day that is named, or when the
+    request was made; nothing can come back that was not spent.
+    """
+    if request_id is not None and day is not None:
+        message = "give --request or --date: a request has its own day"
+        raise click.UsageError(message)
+    micros = money.micros_of(usd)
+    made = change_index(
+        config,
+        data_dir,
+        lambda tx: money.correct(
+            tx,
+            change_micros=micros,
+            reason=reason,
+            name=name,
+            request_id=request_id,
+            day=None if day is None else day.date(),
+            now_us=time.time_ns() // 1000,
+        ),
     )
-    hinted: dict[Place, tuple[str, ...]] = {each.place: each.hints for each in differences if each.hints}
-    for place, hints in hinted.items():
-        click.echo(f"\n{place.day} {place.model or '(all)'}")
-        for hint in hints:
-            click.echo(f"  {hint}")
-
-
-def _text(difference: Difference, amount: Any, sign: str = "") -> str:
-    if difference.quantity == "cost_micros":
-        return f"{amount / 1_000_000:{sign}.6f}"
-    return f"{int(amount):{sign},}"
-
-
-def _json(statement: Statement, differences: list[Difference]) -> dict[str, Any]:
-    def number(each: Difference, amount: Any) -> float | int:
-        return round(float(amount) / 1_000_000, 6) if each.quantity == "cost_micros" else int(amount)
-
-    return {
-        "object": "reconciliation",
-        "days": statement.days,
-        "agrees": not differences,
-        "differences": [
+    if as_json:
+        show_json(
             {
-                "day": each.place.day,
-                "model": each.place.model,
-                "what": "cost_usd" if each.quantity == "cost_micros" else each.quantity,
-                "here": number(each, each.ours),
-                "provider": number(each, each.theirs),
-                "hints": list(each.hints),
+                "id": made.id,
+                "object": "correction",
+                "user_id": made.user_id,
+                "key_id": made.key_id,
+                "request_id": made.request_id,
+                "usd": made.change_micros / 1_000_000,
+                "reason": made.reason,
+                "counts_at": moment(made.booked_us),
+                "created": moment(made.created_us),
             }
-            for each in differences
-        ],
-    }
+        )
+    else:
+        click.echo(f"{made.id}: ${made.change_micros / 1e6:+.6f} at {moment(made.booked_us)}")
+
+
+command.add_command(reconcile)

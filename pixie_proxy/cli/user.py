@@ -1,4 +1,4 @@
-"""`pixie user`: add, list, show, change, disable and enable the people who may use the proxy."""
+"""`pixie user`: add, list, show, change, top up, disable and enable the people who may use the proxy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from pixie_proxy.accounts import people
+from pixie_proxy.accounts import money, people
 from pixie_proxy.cli.accounts import (
     change_index,
     json_option,
@@ -17,9 +17,11 @@ from pixie_proxy.cli.accounts import (
     show_key,
     show_table,
     split_limits,
+    told_limits,
     user_json,
 )
 from pixie_proxy.cli.options import config_options
+from pixie_proxy.config import load_settings
 from pixie_proxy.index import Tx, users
 from pixie_proxy.index.users import StoredUser
 from pixie_proxy.records import ROLES, Role
@@ -29,7 +31,7 @@ _ROLE = click.Choice(ROLES)
 
 @click.group("user")
 def command() -> None:
-    """Add, list, show, change, disable and enable users. A running server follows within two seconds."""
+    """Add, list, show, change, top up, disable and enable users. A running server follows within two seconds."""
 
 
 @command.command("add")
@@ -107,6 +109,18 @@ def change(
     )
 
 
+@command.command("topup")
+@click.argument("name")
+@click.argument("usd")
+@json_option
+@config_options
+def top_up(name: str, usd: str, *, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
+    """Let user NAME spend USD more in total: what --usd-total limits."""
+    micros = money.micros_of(usd)
+    general_usd = load_settings(config, flags={"server.data_dir": data_dir}).limits.usd_total
+    _told(change_index(config, data_dir, lambda tx: money.top_up(tx, name, micros, general_usd)), as_json)
+
+
 @command.command("disable")
 @click.argument("name")
 @json_option
@@ -137,5 +151,4 @@ def _state(user: StoredUser) -> str:
 
 
 def _limits(user: StoredUser) -> str:
-    told = [f"{name}={'none' if value is None else value}" for name, value in user.limits.items()]
-    return " ".join(told) or "general limits"
+    return told_limits(user.limits) or "general limits"

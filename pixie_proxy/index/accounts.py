@@ -157,9 +157,7 @@ def _whose(subject: str) -> str:
     """Narrow a query to the rows of a subject."""
     if subject == TEAM:
         return ""
-    if subject.startswith("key_"):  # found by its user, for which there is an index
-        return " AND key_id = :subject AND user_id = (SELECT user_id FROM keys WHERE id = :subject)"
-    return " AND user_id = :subject"
+    return " AND key_id = :subject" if subject.startswith("key_") else " AND user_id = :subject"
 
 
 def _named(subjects: Sequence[str]) -> dict[str, str]:

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from pixie_proxy.errors import ProxyError, StorageUnavailable
 from pixie_proxy.index import Index, Tx, accounts, images, ledger
@@ -177,7 +178,13 @@ def settle(tx: Tx, call: CallRecord, settlement: Settlement) -> bool:
         )
         return True
     charged_micros = ledger.charged_as_unknown(tx, call.id) if settlement.state == "done" else None
-    if charged_micros is None or not ledger.settle(tx, settlement, of="unknown"):
+    if charged_micros is None:
+        return False
+    less_micros = charged_micros - settlement.cost_micros
+    if any(accounts.spent(tx, subject, booked["day"])[0] < less_micros for subject in call.accounts):
+        # An admin has given back what it was charged, or part of it: then that stands, and not less than nothing.
+        settlement = replace(settlement, cost_micros=charged_micros, flags=(*settlement.flags, "corrected"))
+    if not ledger.settle(tx, settlement, of="unknown"):
         return False
     accounts.move(tx, call.accounts, booked, spent_micros=settlement.cost_micros - charged_micros)
     return True

@@ -106,7 +106,7 @@ async def add_key(request: web.Request) -> web.Response:
 
     def work(tx: Tx, by: Actor) -> dict[str, Any]:
         user = _user(tx, which)
-        made = people.add_key(tx, user, name, lifetime_s, by=by, limits=limits, models=models or ())
+        made = keyring.add_key(tx, user, name, lifetime_s, by=by, limits=limits, models=models or ())
         return key_json(made.key, user.name, made.text)
 
     return await _write(request, work)
@@ -122,9 +122,7 @@ async def change_key(request: web.Request) -> web.Response:
         raise MissingParameter(message, param="limits")
 
     def work(tx: Tx, by: Actor) -> dict[str, Any]:
-        key = keyring.change_key(
-            tx, by, _key_id(request), limits=limits or None, cleared=cleared, models=models
-        )
+        key = keyring.change_key(tx, _key_id(request), limits, cleared, models, by=by)
         return key_json(key, _name_of(tx, key.user_id))
 
     return await _write(request, work)
@@ -136,9 +134,9 @@ async def rotate_key(request: web.Request) -> web.Response:
     overlap_s = fields.number(said, "overlap_s", keyring.MAX_OVERLAP_S, least=0)
 
     def work(tx: Tx, by: Actor) -> dict[str, Any]:
-        made = keyring.rotate_key(tx, by, _key_id(request), 86_400 if overlap_s is None else overlap_s)
-        key = keyring.find_key(tx, made.key.id)
-        return key_json(key, _name_of(tx, key.user_id), made.text)
+        overlap = keyring.USUAL_OVERLAP_S if overlap_s is None else overlap_s
+        made = keyring.rotate_key(tx, _key_id(request), overlap, by=by)
+        return key_json(made.key, _name_of(tx, made.key.user_id), made.text)
 
     return await _write(request, work)
 
@@ -147,7 +145,7 @@ async def revoke_key(request: web.Request) -> web.Response:
     """End a key for good, everywhere within two seconds."""
 
     def work(tx: Tx, by: Actor) -> dict[str, Any]:
-        key = people.revoke_key(tx, _key_id(request), by=by)
+        key = keyring.revoke_key(tx, _key_id(request), by=by)
         return {"id": key.id, "object": "key", "revoked": True}
 
     return await _write(request, work)

@@ -11,6 +11,7 @@ from aiohttp.typedefs import Handler
 
 from pixie_proxy.web import (
     admin,
+    balance,
     files,
     gallery,
     images,
@@ -49,6 +50,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/models", models.list_models, "user"),
     Route("GET", "/v1/models/{model}", models.get_model, "user"),
     Route("GET", "/v1/me", gallery.me, "user"),
+    Route("GET", "/v1/credits/balance", balance.balance, "user"),
     Route("GET", "/v1/requests", ledger.list_requests, "user"),
     Route("GET", "/v1/requests/{id}", ledger.get_request, "user"),
     Route("GET", "/v1/usage", usage.get_usage, "user"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pixie_proxy.admission.budget import Budget, tightest
 from pixie_proxy.index.acts import Act
 from pixie_proxy.index.history import PastCall
 from pixie_proxy.index.usage import By, Spent, day_start_us
@@ -218,6 +219,28 @@ def act_json(act: Act) -> dict[str, Any]:
 
 def _second(at_us: int | None) -> int | None:
     return None if at_us is None else at_us // 1_000_000
+
+
+def balance_json(found: Sequence[Budget]) -> dict[str, Any]:
+    """Write all budgets, and before them the one that has the least left; without any, nothing is limited."""
+    budget = tightest(found)
+    nothing = dict.fromkeys(("limit_usd", "spent_usd", "held_usd", "remaining_usd", "resets_at"))
+    return {
+        "object": "balance",
+        "currency": "usd",
+        **(nothing if budget is None else _budget_json(budget)),
+        "budgets": [{"subject": each.party, "period": each.span, **_budget_json(each)} for each in found],
+    }
+
+
+def _budget_json(budget: Budget) -> dict[str, Any]:
+    return {
+        "limit_usd": usd(budget.limit_micros),
+        "spent_usd": usd(budget.spent_micros),
+        "held_usd": usd(budget.held_micros),
+        "remaining_usd": usd(budget.remaining_micros),
+        "resets_at": None if budget.resets_us is None else budget.resets_us // 1_000_000,
+    }
 
 
 def model_json(model: str, shutdown_date: str | None, created: int) -> dict[str, Any]:

@@ -151,12 +151,12 @@ async def live_load(proxy: RunningProxy, inside: House) -> AsyncIterator[Counter
 
 
 def forget(tx: Tx, request_id: str) -> None:
-    """Take a call out of the index, and what it cost out of its account."""
+    """Take a call out of the index, and what it cost out of its accounts."""
     tx.run("DELETE FROM images WHERE request_id = :id", id=request_id)
     tx.run(
         "UPDATE accounts SET spent_life_micros = spent_life_micros"
         " - (SELECT cost_micros FROM requests WHERE id = :id)"
-        " WHERE subject = (SELECT user_id FROM requests WHERE id = :id)",
+        " WHERE subject IN (SELECT user_id FROM requests WHERE id = :id UNION SELECT 'team')",
         id=request_id,
     )
     tx.run("DELETE FROM requests WHERE id = :id", id=request_id)

@@ -1,6 +1,8 @@
 -- Limits of a key, as those of a user.
 ALTER TABLE keys ADD COLUMN limits TEXT NOT NULL DEFAULT '{}';
 
+CREATE INDEX requests_by_key ON requests (key_id, id);
+
 -- Ledger entries that an admin made. The old rows stay as they are: what was spent is both together. Without a user an
 -- entry is the team's alone; key_id and request_id have no foreign keys, as in `requests`.
 CREATE TABLE corrections (
@@ -15,6 +17,7 @@ CREATE TABLE corrections (
 ) WITHOUT ROWID;
 
 CREATE INDEX corrections_by_user ON corrections (user_id, booked_us);
+CREATE INDEX corrections_by_key ON corrections (key_id, booked_us);
 CREATE INDEX corrections_by_time ON corrections (booked_us);
 
 -- Each key and the team have accounts from now on, as each user has: for what there is, they are the ledger's sums.
