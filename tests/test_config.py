@@ -125,6 +125,8 @@ def test_the_key_comes_from_openais_own_variable(load: Load) -> None:
         ("upstream: {base_url: api.openai.com}", f"upstream.base_url: {URL_RULE}"),
         ("upstream: {base_url: 'https://x/v1?a=b'}", f"upstream.base_url: {URL_RULE}"),
         ("limits: {usd_per_day: -1}", "limits.usd_per_day: input should be greater than or equal to 0"),
+        ("team: {usd_total: 1e9}", "team.usd_total: input should be less than 1000000000"),
+        ("team: {images_per_day: 0}", "team.images_per_day: input should be greater than 0"),
         ("limits: {usd_per_day: .nan}", "limits.usd_per_day: input should be a finite number"),
         ("users: [{name: a}]", "users[0]: give either key or key_sha256"),
         (f"users: [{{name: a, key: {KEY}, key_sha256: {DIGEST}}}]", "users[0]: give either key or key_sha256"),

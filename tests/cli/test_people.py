@@ -134,3 +134,50 @@ def test_a_user_has_several_keys_each_revoked_alone(pixie: Pixie, tmp_path: Path
     with sqlite3.connect(tmp_path / "data" / "pixie.db") as database:
         assert database.execute("SELECT count(*) FROM keys").fetchone() == (2,)
     database.close()
+
+
+def test_limits_of_users_and_keys_are_set_and_lifted(pixie: Pixie) -> None:
+    """Every limit, for a user and for a key of its own; 'none' and 'default' lift one."""
+    options = [
+        "--requests-per-minute", "9", "--images-per-minute", "8", "--concurrent", "7", "--images-per-day", "6",
+        "--usd-per-day", "0.5", "--usd-per-month", "4", "--usd-total", "3",
+    ]  # fmt: skip
+    limits = {
+        "requests_per_minute": 9,
+        "images_per_minute": 8,
+        "concurrent_requests": 7,
+        "images_per_day": 6,
+        "usd_per_day": 0.5,
+        "usd_per_month": 4,
+        "usd_total": 3,
+    }
+    added(pixie, "anna", *options)
+    key = pixie("key", "add", "anna", "--label", "ci", *options)[1].strip()
+    (user,) = json.loads(pixie("user", "list", "--json")[1])
+    first, second = json.loads(pixie("key", "list", "--json")[1])
+    assert (user["limits"], first["limits"], second["limits"]) == (limits, {}, limits)
+    changed = json.loads(
+        pixie("key", "set", key[:7], "--usd-total", "none", "--images-per-day", "default", "--json")[1]
+    )
+    assert changed["limits"]["usd_total"] is None
+    assert "images_per_day" not in changed["limits"]
+    (topped,) = [json.loads(pixie("user", "topup", "anna", "1.25", "--json")[1])]
+    assert topped["limits"]["usd_total"] == 4.25
+
+
+@pytest.mark.parametrize("value", ["-1", "nan", "inf", "1e9", "0x1", ""])
+def test_a_limit_that_is_none_is_refused(pixie: Pixie, value: str) -> None:
+    """Neither below nothing, nor no number, nor beyond all sense; nobody is added."""
+    assert pixie("user", "add", "anna", "--usd-per-day", value)[0] == 2
+    assert json.loads(pixie("user", "list", "--json")[1]) == []
+
+
+def test_a_correction_is_told_and_refused(pixie: Pixie) -> None:
+    """More can always be booked; less only where it was spent."""
+    added(pixie, "anna")
+    made = json.loads(pixie("usage", "correct", "anna", "--usd", "0.42", "--reason", "r", "--json")[1])
+    assert (made["usd"], made["reason"], made["request_id"]) == (0.42, "r", None)
+    assert pixie("usage", "correct", "anna", "--usd", "-0.42", "--reason", "r")[0] == 0
+    code, _, err = pixie("usage", "correct", "anna", "--usd", "-0.01", "--reason", "r")
+    assert code == 2
+    assert "more than was spent" in err

@@ -140,3 +140,48 @@ def test_statements_end_where_sqlite_says() -> None:
     trigger = "CREATE TRIGGER t AFTER INSERT ON a BEGIN DELETE FROM b; DELETE FROM c; END;"
     script = f"-- one; two\nINSERT INTO a VALUES ('x;y'); {trigger}\n/* ; */ SELECT 1;\n\n"
     assert [statement.split()[-1] for statement in statements(script)] == ["('x;y');", "END;", "1;"]
+
+
+def test_accounts_of_keys_and_team_come_from_the_ledger(tmp_path: Path) -> None:
+    """Who upgrades finds every account to be the sum of its ledger, as `pixie verify` wants it."""
+    older = tmp_path / "older"
+    older.mkdir()
+    for number, path in migrations().items():
+        if number < 6:
+            (older / path.name).write_text(path.read_text())
+    connection = connect(tmp_path / "pixie.db")
+    migrate(connection, older)
+    connection.executescript(
+        """
+        INSERT INTO users (id, name, role, created_us)
+            VALUES ('usr_1', 'ann', 'member', 1), ('usr_2', 'ben', 'member', 1);
+        INSERT INTO accounts (subject, in_flight, day, spent_day_micros, spent_life_micros, held_micros)
+            VALUES ('usr_1', 1, '2026-11-21', 7, 7, 50), ('usr_2', 0, '2026-11-21', 5, 5, 0);
+        """
+    )
+    for at, (user, key, state, hold, cost) in enumerate(
+        [
+            ("usr_1", "key_1", "done", 9, 7),
+            ("usr_1", "key_1", "sent", 50, None),
+            ("usr_1", "key_2", "failed", 9, 0),
+            ("usr_2", None, "unknown", 5, 5),
+        ]
+    ):
+        connection.execute(
+            "INSERT INTO requests (id, user_id, key_id, kind, model, images_asked, is_stream, fingerprint, state,"
+            " hold_micros, cost_micros, process, created_us)"
+            " VALUES (?, ?, ?, 'generation', 'm', 1, 0, 'f', ?, ?, ?, 'p', 1)",
+            (f"req_{at}", user, key, state, hold, cost),
+        )
+    migrate(connection)
+    rows = connection.execute(
+        "SELECT subject, in_flight, day, spent_life_micros, held_micros FROM accounts ORDER BY subject"
+    )
+    assert rows.fetchall() == [
+        ("key_1", 1, "", 7, 50),
+        ("key_2", 0, "", 0, 0),
+        ("team", 1, "", 12, 50),
+        ("usr_1", 1, "", 7, 50),
+        ("usr_2", 0, "", 5, 0),
+    ]
+    connection.close()

@@ -295,7 +295,7 @@ class Money(RuleBasedStateMachine):
 def test_accounts_are_the_sums_of_their_ledger(record_figure: RecordFigure, runs: int) -> None:
     """Hold, settle, refund, salvage, correct, crash, and a clock that goes over midnight both ways, in any order."""
     Money.steps = 0
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         Money,
         settings=settings(
             max_examples=runs,
