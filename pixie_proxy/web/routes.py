@@ -9,7 +9,7 @@ from typing import NamedTuple
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from pixie_proxy.web import files, gallery, images, login, metrics, models, ops, pages, thumbnails
+from pixie_proxy.web import estimate, files, gallery, images, login, metrics, models, ops, pages, thumbnails
 from pixie_proxy.web.auth import Access, guarded
 from pixie_proxy.web.context import context_of
 from pixie_proxy.web.static import static
@@ -33,6 +33,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/images/generations", images.generations, "maker", is_paid=True),
     Route("POST", "/v1/images/edits", images.edits, "maker", is_paid=True),
     Route("POST", "/v1/images/variations", images.variations, "maker", is_paid=True),
+    Route("POST", "/v1/images/estimate", estimate.estimate, "user"),
     Route("GET", "/v1/models", models.list_models, "user"),
     Route("GET", "/v1/models/{model}", models.get_model, "user"),
     Route("GET", "/v1/me", gallery.me, "user"),
