@@ -76,11 +76,11 @@ class Billing:
         on = to_datetime(job.call.created_us).date()
         rates = self._prices.rates(job.call.model, on)
         tokens = usage_from_json(usage, images)
-        hold = _Bill(job.call.hold_micros * MILLION, ("no_usage",))
+        hold = job.call.hold_micros * MILLION
         if rates is None:
-            return hold if tokens is None else hold._replace(flags=())
+            return _Bill(hold)
         if tokens is None and rates.image_micros is None:
-            return hold
+            return _Bill(hold, ("no_usage",))
         svg = self._svg(job, svg_usage, on)
         return _Bill(weight(tokens or Usage(), rates, images) + svg.weight, svg.flags)
 
