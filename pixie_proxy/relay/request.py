@@ -174,7 +174,7 @@ class ImageRequest:
         fields = {**self.fields, "model": model}
         files = [(file.name, file.sha256) for file in self.files]
         said = [user_id, self.kind, fields, self._repeatable_texts(), files]
-        digest.update(orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
+        digest.update(_dumps(said, orjson.OPT_SORT_KEYS))
         return digest.hexdigest()
 
     def _repeatable_texts(self) -> list[tuple[str, str]] | None:
@@ -194,7 +194,7 @@ class ImageRequest:
             if response_format is None:
                 del fields["response_format"]
             return UpstreamRequest(
-                path=path, request_id=request_id, model=model, images=self.n, json=orjson.dumps(fields)
+                path=path, request_id=request_id, model=model, images=self.n, json=_dumps(fields)
             )
         kept = [part for part in self.texts if part.name not in {"model", "response_format"}]
         kept.append(TextPart(name="model", value=model.encode()))
@@ -283,8 +283,17 @@ def _file_id_refused(param: str) -> InvalidValue:
     return InvalidValue(message, param=param)
 
 
+def _dumps(value: Any, option: int | None = None) -> bytes:
+    """Write JSON. What can be read may be nested too deeply to be written, and then can't be sent on."""
+    try:
+        return orjson.dumps(value, option=option)
+    except orjson.JSONEncodeError:
+        message = "The body is nested too deeply to be sent on."
+        raise InvalidBody(message) from None
+
+
 def _is_short(value: Any) -> bool:
-    return len(value if isinstance(value, str) else orjson.dumps(value)) <= _MAX_PARAM_CHARACTERS
+    return len(value if isinstance(value, str) else _dumps(value)) <= _MAX_PARAM_CHARACTERS
 
 
 def _type_name(value: Any) -> str:
