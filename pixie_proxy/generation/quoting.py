@@ -24,15 +24,16 @@ class Quote:
 
     def refusal(self) -> UnpricedModel | None:
         """Give the answer to somebody with a budget, if this has no price: it would count as free."""
-        if self.ceiling.is_priced:
+        name = self.ceiling.unpriced
+        if name is None:
             return None
-        author = self.wanted.svg_author
-        name, what = (self.model, "model") if author is None else (author, "SVG author")
+        is_author = name != self.model
+        what = f"model '{name}'" if name else "model that is to write the SVG is not named, so it"
         message = (
-            f"The {what} '{name}' has no price here, and you have a budget: nobody could say what is left of it. "
-            f"The admin can set one (models.prices). Nothing was sent or charged."
+            f"The {what} has no price here, and you have a budget: nobody could say what is left of it. "
+            "The admin can set one (models.prices). Nothing was sent or charged."
         )
-        return UnpricedModel(message, param="model" if author is None else "svg")
+        return UnpricedModel(message, param="svg" if is_author else "model")
 
 
 class Quotes:

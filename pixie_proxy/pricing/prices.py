@@ -39,12 +39,17 @@ class Wanted:
 class Ceiling:
     """The most that a request can cost, for its hold. `open_fields` are those that would lower it if they were named.
 
-    Where something in it has no price, `is_priced` is false, and `micros` is the rest.
+    Where something in it has no price, `unpriced` is its name, and `micros` is the rest.
     """
 
     micros: int
     open_fields: tuple[str, ...] = ()
-    is_priced: bool = True
+    unpriced: str | None = None
+
+    @property
+    def is_priced(self) -> bool:
+        """Whether all of it has a price."""
+        return self.unpriced is None
 
     @property
     def hint(self) -> str:
@@ -121,7 +126,7 @@ class Prices:
         """
         rates = self.rates(wanted.model, on)
         if rates is None:
-            return Ceiling(micros=0, is_priced=False)
+            return Ceiling(micros=0, unpriced=wanted.model)
         open_fields: tuple[str, ...] = ()
         if rates.image_micros is not None:
             total = rates.image_micros * MILLION
@@ -134,12 +139,12 @@ class Prices:
             )
             picture, open_fields = self._picture(wanted, rates)
             total = weight(beside, rates, 1) + picture
-        is_priced = True
+        unpriced = None
         if wanted.svg_author is not None:
             author = self.author_rates(wanted.svg_author, on)
-            is_priced = author is not None
+            unpriced = wanted.svg_author if author is None else None
             total += (author.ceiling_micros or 0) * MILLION if author else 0
-        return Ceiling(micros=micros_up(wanted.n * total), open_fields=open_fields, is_priced=is_priced)
+        return Ceiling(micros=micros_up(wanted.n * total), open_fields=open_fields, unpriced=unpriced)
 
     def estimate_micros(self, wanted: Wanted, on: date) -> int | None:
         """Give what a request will most likely cost; None where its size or quality is open, or no count is known."""
