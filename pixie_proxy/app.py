@@ -27,6 +27,8 @@ from pixie_proxy.generation import Generation
 from pixie_proxy.generation.billing import Billing
 from pixie_proxy.generation.deliveries import Deliveries
 from pixie_proxy.generation.keeping import Keeping
+from pixie_proxy.generation.notices import Notices
+from pixie_proxy.generation.quoting import Quotes
 from pixie_proxy.generation.relaying import Relaying
 from pixie_proxy.index import Index, ledger
 from pixie_proxy.index import settings as stored
@@ -81,7 +83,10 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     _warn_of_idle_settings(settings)
     backends.prepare_data_dir(settings)
     prices = load_prices(
-        {name: price.model_dump(exclude_none=True) for name, price in settings.models.prices.items()}
+        {
+            name: [price.model_dump(exclude_none=True) for price in prices]
+            for name, prices in settings.models.prices.items()
+        }
     )
     catalog = Catalog(settings.models, frozenset(prices.models()))
     metrics = Metrics(catalog.known())
@@ -107,6 +112,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         directory = await _open_directory(settings, index)
         finisher = Finisher(index, storage, metrics.call_ended)
         billing = Billing(prices)
+        quotes = Quotes(catalog, prices)
         keeping = Keeping(finisher, tasks, settings.gallery.visibility)
         relaying = Relaying(
             settings=settings,
@@ -125,7 +131,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             spool=spool,
             kept=kept,
             disks=disks,
-            catalog=catalog,
+            quotes=quotes,
+            notices=Notices(prices, metrics),
             billing=billing,
             keeping=keeping,
             relaying=relaying,
@@ -165,6 +172,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             thumbnails=thumbnails,
             catalog=catalog,
             prices=prices,
+            quotes=quotes,
             spool=spool,
             handlers=handlers,
             disks=disks,

@@ -173,6 +173,9 @@ class Metrics:
         )
         self.joins = Counter("pixie_joins_total", "Requests that were answered by an earlier call, for free")
         self.calls = Counter("pixie_calls_total", "Paid calls settled, by model and state", "model", "state")
+        self.unpriced_calls = Counter(
+            "pixie_unpriced_calls_total", "Paid calls that have no price, or not for all they take", "model"
+        )
         self.images_kept = Counter("pixie_images_kept_total", "Images stored and in the index", "model")
         self.image_bytes = Counter("pixie_image_bytes_total", "Bytes of images stored", "model")
         self.upstream_in_flight = Gauge("pixie_upstream_in_flight", "Calls that the upstream works on")
@@ -212,6 +215,7 @@ class Metrics:
         for model in (*sorted(self._models), OTHER):
             self.images_kept.add(model, by=0)
             self.image_bytes.add(model, by=0)
+            self.unpriced_calls.add(model, by=0)
             for state in _ENDS:
                 self.calls.add(model, state, by=0)
 

@@ -167,16 +167,6 @@ def accounts_of(user_id: str, key_id: str | None) -> tuple[str, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Usage:
-    """Tokens of one answer by kind, as the upstream reported them."""
-
-    text_in: int = 0
-    image_in: int = 0
-    text_out: int = 0
-    image_out: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StoredImage:
     """One image of a call as it lies on disk: what the manifest and the index say of its bytes."""
 

@@ -211,7 +211,7 @@ def test_the_environment_can_say_everything(load: Load) -> None:
     )
     assert settings.server.require_existing
     assert (settings.models.allow, settings.gallery.thumbnail_px) == (["a", "b"], [64])
-    assert settings.models.prices == {"m": Price(usd_per_image=0.04)}
+    assert settings.models.prices == {"m": [Price(usd_per_image=0.04)]}
     assert (settings.storage.s3.bucket, settings.storage.s3.region) == ("pictures", "eu")
     assert (settings.limits.usd_per_day, settings.server.public_url) == (None, None)
 
@@ -229,6 +229,18 @@ def test_the_environment_can_say_everything(load: Load) -> None:
         ("{usd_per_image: 1, text_in: 5, image_in: 8, image_out: 30}", False),
         ("{usd_per_image: -1}", False),
         ("{usd_per_image: .inf}", False),
+        ("{usd_per_image: .nan}", False),
+        ("{usd_per_image: 1000001}", False),
+        ("{usd_per_image: 1, usd: 1}", False),
+        ("{text_in: 5, image_in: 8, image_out: 30, text_out: 9, cached_text_in: 1, ceiling_usd: 0.7}", True),
+        ("{text_in: 5, text_out: 30, ceiling_usd: 1}", True),
+        ("{text_in: 5, text_out: 30}", False),
+        ("{ceiling_usd: 1}", False),
+        ("[{usd_per_image: 1}, {usd_per_image: 2, since: 2027-01-01}]", True),
+        ("[{usd_per_image: 1}, {usd_per_image: 2}]", False),
+        ("[{usd_per_image: 1, since: 2027-01-01}, {usd_per_image: 2, since: 2027-01-01}]", False),
+        ("[{usd_per_image: 1, since: soon}]", False),
+        ("[]", False),
     ],
 )
 def test_a_price_is_flat_or_by_token(load: Load, price: str, is_good: bool) -> None:

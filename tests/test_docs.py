@@ -343,6 +343,7 @@ def test_the_answers_in_the_docs_have_the_real_fields(demo: Demo) -> None:
         "image": listed["data"][0],
         "list": listed,
         "model": demo.ask("/v1/models/gpt-image-2"),
+        "estimate": demo.ask("/v1/images/estimate", {"prompt": "a fox"}),
         "user": demo.ask("/v1/me"),
         "request": demo.ask(f"/v1/requests/{listed['data'][0]['request_id']}"),
         "usage": demo.ask("/v1/usage?by=model"),

@@ -139,7 +139,7 @@ def _amount(call: Billed, quantity: Quantity) -> int:
         return call.images
     if quantity == "cost_micros":
         return call.cost_micros
-    used = usage_from_json(call.usage)
+    used = usage_from_json(call.usage, call.images)
     if used is None:
         return 0
     return used.text_in + used.image_in if quantity == "input_tokens" else used.text_out + used.image_out
@@ -152,7 +152,9 @@ def _hints(calls: list[Billed]) -> Iterator[str]:
     unknown = [call for call in calls if call.state == "unknown"]
     if unknown:
         yield f"{len(unknown)} of unknown outcome are charged here at the most they can cost: {_ids(unknown)}"
-    guessed = [call for call in calls if call.state == "done" and usage_from_json(call.usage) is None]
+    guessed = [
+        call for call in calls if call.state == "done" and usage_from_json(call.usage, call.images) is None
+    ]
     if guessed:
         yield f"{len(guessed)} came without a usage and are charged at the most they can cost: {_ids(guessed)}"
 

@@ -1,9 +1,10 @@
 """The use case: one paid call, from admission through the upstream to images that are kept and a settled ledger.
 
 `Generation.start` returns as soon as there is something for the client; the call itself runs in a task that outlives
-its client, for the images are paid for either way. `admitting` decides whether it is a new call, `relaying` moves its
-answer, `keeping` makes it last, `billing` prices it; `joining` gives an answer again, `deliveries` notes who has got
-one. Nothing in here knows an HTTP framework.
+its client, for the images are paid for either way. `quoting` says what it is sent as and what that may cost,
+`admitting` decides whether it is a new call, `relaying` moves its answer, `keeping` makes it last, `billing` prices it;
+`joining` gives an answer again, `deliveries` notes who has got one, `notices` tell the operator of odd models. Nothing
+in here knows an HTTP framework.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import shutil
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,8 @@ from pixie_proxy.generation.deliveries import Deliveries, Delivery
 from pixie_proxy.generation.job import Answer, Job
 from pixie_proxy.generation.joining import Joining
 from pixie_proxy.generation.keeping import Keeping
+from pixie_proxy.generation.notices import Notices
+from pixie_proxy.generation.quoting import Quotes
 from pixie_proxy.generation.relaying import Relaying
 from pixie_proxy.index import Index
 from pixie_proxy.metrics import Metrics
@@ -38,7 +42,6 @@ from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.kept import KeptFiles
 from pixie_proxy.tasks import TaskKeeper
 from pixie_proxy.threads import WorkerThreads
-from pixie_proxy.upstream.catalog import Catalog
 
 __all__ = ["Answer", "Attempt", "Generation"]
 
@@ -64,7 +67,8 @@ class Generation:
         spool: Spool,
         kept: KeptFiles,
         disks: Sequence[Disk],
-        catalog: Catalog,
+        quotes: Quotes,
+        notices: Notices,
         billing: Billing,
         keeping: Keeping,
         relaying: Relaying,
@@ -77,7 +81,8 @@ class Generation:
         self._index = index
         self._spool = spool
         self._disks = disks
-        self._catalog = catalog
+        self._quotes = quotes
+        self._notices = notices
         self._billing = billing
         self._keeping = keeping
         self._relaying = relaying
@@ -203,13 +208,13 @@ class Generation:
 
     async def _enter(self, asked: Asked) -> Job | _Repeated:
         """Join an earlier call or be admitted as a new one. Raises ProxyError."""
-        request, attempt = asked.request, asked.attempt
-        model = self._catalog.resolve(request.model, asked.owner.key_models)
-        call = record(asked, model, self._billing.hold(request, model), self._spool.process)
+        now_us, attempt, parties = time.time_ns() // 1000, asked.attempt, asked.owner.parties
+        quote = self._quotes.quote(asked.request, now_us, asked.owner.key_models)
+        request = quote.asked
+        call = record(asked, quote, self._spool.process, now_us)
         if attempt.is_retry and call.idempotency_key is None:
             await self._deliveries.settle_before(call)
-        barred = self._take_room(request.n)
-        parties = asked.owner.parties
+        barred = (quote.refusal() if asked.owner.has_budget else None) or self._take_room(request.n)
         try:
             found = await self._index.write(lambda tx: enter(tx, call, attempt, parties, barred))
             if isinstance(found, ProxyError):
@@ -223,7 +228,7 @@ class Generation:
                 self._spool.give_room(request.n)
             joined, standing = found
             delivery = self._deliveries.of(joined.row.call, attempt)
-            return _Repeated(joined=joined, delivery=delivery, standing=standing.headers())
+            return _Repeated(joined=joined, delivery=delivery, standing=standing.headers() | quote.said)
         header = orjson.dumps(
             {"object": "pixie.call", "id": call.id, "owner": asked.owner.name, "prompt": call.prompt}
         )
@@ -234,12 +239,14 @@ class Generation:
             owner=asked.owner,
             feed=Feed(self._spool.folder, self._threads, self._spool.disk.roomy),
             spooled=self._spool.call(call.id, header),
-            headers=found.headers(),
+            headers=found.headers() | quote.said,
             begun=loop.create_future(),
             ended=loop.create_future(),
             delivery=self._deliveries.of(call, attempt),
             image_id=ImageIds(),
+            flags=() if quote.ceiling.is_priced else ("unpriced",),
         )
+        self._notices.admitted(call, quote)
         return job
 
     def _take_room(self, images: int) -> ProxyError | None:

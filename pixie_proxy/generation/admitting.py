@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from pixie_proxy.admission import gate
 from pixie_proxy.admission.gate import Admitted
 from pixie_proxy.errors import ProxyError
+from pixie_proxy.generation.quoting import Quote
 from pixie_proxy.index import Tx
 from pixie_proxy.records import CallRecord, Party, User
 from pixie_proxy.relay import join
@@ -29,25 +29,25 @@ class Asked:
     uploads: Path | None
 
 
-def record(asked: Asked, model: str, hold_micros: int, process: str) -> CallRecord:
-    """Write down a call as of now: what its ledger row will say if it is a new one."""
-    request = asked.request
+def record(asked: Asked, quote: Quote, process: str, now_us: int) -> CallRecord:
+    """Write down a call as it is sent: what its ledger row will say if it is a new one."""
+    request = quote.asked
     return CallRecord(
         id=asked.request_id,
         user_id=asked.owner.id,
         key_id=asked.owner.key_id,
         kind=request.kind,
         requested_model=request.model,
-        model=model,
+        model=quote.model,
         prompt=request.prompt,
         params=request.params(),
         images_asked=request.n,
         is_stream=request.is_stream,
-        fingerprint=request.fingerprint(asked.owner.id, model),
+        fingerprint=request.fingerprint(asked.owner.id, quote.model),
         idempotency_key=asked.idempotency_key,
-        hold_micros=hold_micros,
+        hold_micros=quote.ceiling.micros,
         process=process,
-        created_us=time.time_ns() // 1000,
+        created_us=now_us,
     )
 
 

@@ -74,7 +74,14 @@ class Ending:
         else:
             skeleton = conversion.document(fields, self._items(job, pump, capture.slots, said))
             is_new = True
-        await self._hand_over(job, pump, skeleton, fields.get("usage"), said, is_new=is_new)
+        settlement = self._billing.done(
+            job,
+            _came(pump, said),
+            fields.get("usage"),
+            _kept(pump, skeleton),
+            svg_usage=fields.get("svg_usage"),
+        )
+        await self._hand_over(job, pump, skeleton, settlement, said, is_new=is_new)
         return None
 
     async def stream(self, job: Job, pump: Pump, capture: SseCapture) -> Refusal | None:
@@ -97,15 +104,22 @@ class Ending:
             if pump.error_event is not None:
                 fields["error"] = pump.error_event.get("error")
             skeleton = conversion.document(fields, self._items(job, pump, capture.slots, said))
-        await self._hand_over(job, pump, skeleton, usage, said, is_new=not job.asked.is_stream)
+        settlement = self._billing.done(job, _came(pump, said), usage, _kept(pump, skeleton))
+        await self._hand_over(job, pump, skeleton, settlement, said, is_new=not job.asked.is_stream)
         return None
 
     async def _hand_over(
-        self, job: Job, pump: Pump, skeleton: Skeleton, usage: Any, said: Mapping[int, Any], *, is_new: bool
+        self,
+        job: Job,
+        pump: Pump,
+        skeleton: Skeleton,
+        settlement: Settlement,
+        said: Mapping[int, Any],
+        *,
+        is_new: bool,
     ) -> None:
         """Make the call durable, and only then give out what was held back, or all of it where it is new."""
-        answer = skeleton.numbered(pump.positions).to_bytes()
-        settlement: Settlement = self._billing.done(job, len(pump.names), usage, answer)
+        job.price(settlement)
         manifest = await self._keeping.seal(job, pump, settlement, _revised_prompts(said))
         if is_new:
             if job.asked.is_stream:
@@ -157,12 +171,25 @@ class Ending:
                 raise FetchRefused(message)
         except (FetchRefused, OSError) as exc:
             log.warning("an image was not kept", extra={"request_id": job.call.id, "reason": str(exc)})
-            job.flags = ("not_kept",)
+            job.flags = (*job.flags, "not_kept")
             if head:
                 await job.spooled.drop(slot)
             return
         job.spooled.end(slot)
         pump.name(slot, position)
+
+
+def _came(pump: Pump, said: Mapping[int, Any]) -> int:
+    """Count the images that came, also those that came as links and could not be kept."""
+    kept = {name.position for name in pump.names.values()}
+    return len(kept) + sum(
+        [position not in kept and isinstance(one, dict) and is_link(one) for position, one in said.items()]
+    )
+
+
+def _kept(pump: Pump, skeleton: Skeleton) -> bytes:
+    """Write a skeleton down with its images by their position in the call."""
+    return skeleton.numbered(pump.positions).to_bytes()
 
 
 def _created_s(job: Job) -> int:

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 
 import orjson
 
 from pixie_proxy.errors import ProxyError
 from pixie_proxy.generation.deliveries import Delivery
-from pixie_proxy.records import CallRecord, User
+from pixie_proxy.records import CallRecord, Settlement, User
 from pixie_proxy.relay.feed import Feed, Source
 from pixie_proxy.relay.pump import ImageIds
 from pixie_proxy.relay.request import ImageRequest
@@ -29,6 +29,13 @@ class Answer:
     is_stream: bool
     feed: Source
     delivery: Delivery
+
+
+def cost_header(cost_micros: int | None, flags: Collection[str]) -> dict[str, str]:
+    """Write the header that says what a call cost; none where nobody knows, as without a price."""
+    if cost_micros is None or "unpriced" in flags:
+        return {}
+    return {"x-pixie-cost-usd": f"{cost_micros // 1_000_000}.{cost_micros % 1_000_000:06d}"}
 
 
 @dataclass(slots=True, kw_only=True)
@@ -56,6 +63,10 @@ class Job:
     flags: tuple[str, ...] = ()
     seal_again: Callable[[], Awaitable[Manifest]] | None = None
     """Set while what came waits for a disk that could not take it."""
+
+    def price(self, settlement: Settlement) -> None:
+        """Tell the client what the call cost, if its headers have not left yet."""
+        self.headers |= cost_header(settlement.cost_micros, settlement.flags)
 
     def begin(self, *, is_stream: bool) -> None:
         """Let the client's answer begin."""

@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 from pixie_proxy.errors import ProxyError, StorageUnavailable, UpstreamUnreachable
 from pixie_proxy.generation.deliveries import Delivery
-from pixie_proxy.generation.job import Answer, Job, error_event
+from pixie_proxy.generation.job import Answer, Job, cost_header, error_event
 from pixie_proxy.index import Index, Tx, ledger
+from pixie_proxy.index.ledger import LedgerRow
+from pixie_proxy.records import Settlement
 from pixie_proxy.relay import join
 from pixie_proxy.relay.feed import FeedBroken
 from pixie_proxy.relay.join import Joined
@@ -38,7 +40,7 @@ class _Kept(NamedTuple):
 
     skeleton: bytes
     images: dict[int, KeptImage]
-    upstream_request_id: str | None
+    headers: dict[str, str]
 
 
 class Joining:
@@ -79,9 +81,8 @@ class Joining:
             raise end.with_headers(standing)
         if end is None:
             return None
-        replay, is_json, upstream_request_id = end
-        if upstream_request_id is not None:
-            headers["x-upstream-request-id"] = upstream_request_id
+        replay, is_json, said = end
+        headers |= said
         if is_json:
             try:
                 await replay.begin()
@@ -121,13 +122,13 @@ class Joining:
             message = "An image of this request could not be kept, so its answer can't be given again."
             raise StorageUnavailable(message, headers={"x-should-retry": "false"})
         replay = Replay(request_id, skeleton, files, self._kept, self._spool.partials, self._tasks)
-        return _Replayable(replay, skeleton.is_json, found.upstream_request_id)
+        return _Replayable(replay, skeleton.is_json, found.headers)
 
 
 class _Replayable(NamedTuple):
     replay: Replay
     is_json: bool
-    upstream_request_id: str | None
+    headers: dict[str, str]
 
 
 _End = _Replayable | ProxyError | None
@@ -197,7 +198,7 @@ def _of_manifest(manifest: Manifest) -> _Kept:
             image.position: KeptImage(f"{folder}/{image.file}", image.size_bytes, image.sha256)
             for image in manifest.images
         },
-        manifest.settlement.upstream_request_id,
+        _headers(manifest.settlement),
     )
 
 
@@ -208,8 +209,15 @@ def _of_row(joined: Joined) -> _Kept:
             image.position: KeptImage(image.ref, image.size_bytes, image.sha256, image.damage)
             for image in joined.images
         },
-        joined.row.upstream_request_id,
+        _headers(joined.row),
     )
+
+
+def _headers(ended: Settlement | LedgerRow) -> dict[str, str]:
+    """Give the headers that a call's first answer had, or could have had."""
+    upstream_id = ended.upstream_request_id
+    said = {} if upstream_id is None else {"x-upstream-request-id": upstream_id}
+    return said | cost_header(ended.cost_micros, ended.flags)
 
 
 def _came_to_nothing() -> UpstreamUnreachable:

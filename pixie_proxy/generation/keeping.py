@@ -114,5 +114,6 @@ class Keeping:
     async def settle(self, job: Job, settlement: Settlement) -> None:
         """Settle a call that brought nothing; wait for it a little, so that its slot is free when its client hears."""
         job.is_free = settlement.state == "failed"
+        job.price(settlement)
         task = self._tasks.run(self._finisher.settle(job.call, settlement), "settle")
         await asyncio.wait({task}, timeout=KEEP_WAIT_S)

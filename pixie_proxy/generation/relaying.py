@@ -153,6 +153,7 @@ class Relaying:
         """End a call that broke off: keep what came whole, charge the hold, and say so."""
         log.warning("an upstream call broke off", extra={"request_id": job.call.id, "reason": reason})
         error, settlement = outcome_unknown(job.call.id), self._billing.unknown(job, reason)
+        job.price(settlement)
         if pump is not None and pump.names:
             manifest = await self._keeping.seal(job, pump, settlement)
             self._tell(job, error)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import orjson
@@ -28,12 +28,26 @@ MAX_IMAGES = 10
 MAX_PARTIAL_IMAGES = 3
 
 _SCALARS = frozenset(
-    {"prompt", "model", "n", "size", "quality", "stream", "partial_images", "response_format"}
+    {
+        "prompt",
+        "model",
+        "n",
+        "size",
+        "quality",
+        "stream",
+        "partial_images",
+        "response_format",
+        "output_format",
+        "svg[model]",
+    }
 )
 """Fields of a form that may come once only: which of two values counts would be for each server to choose."""
 
 _NOT_PARAMS = frozenset({"prompt", "model", "stream", "response_format", "images", "image", "mask", "user"})
 """Fields that have a column of their own, are no parameter of the picture, or are as large as one."""
+
+_INPUTS = ("image", "images", "mask", "markup")
+"""Fields that bring a picture along: a reference, a list of them, or a text that the upstream may take for one."""
 
 _MAX_PARAM_CHARACTERS = 1024
 
@@ -113,6 +127,39 @@ class ImageRequest:
             response_format=_response_format(fields),
         )
 
+    @property
+    def inputs(self) -> int:
+        """Count the images that are sent along, mask and markup too."""
+        if self.texts is not None:
+            names = [*[text.name for text in self.texts], *[file.name for file in self.files]]
+            return sum([name.startswith(_INPUTS) for name in names])
+        refs = [self.fields.get(name) for name in _INPUTS]
+        return sum([len(ref) if isinstance(ref, list) else ref is not None for ref in refs])
+
+    @property
+    def svg_author(self) -> str | None:
+        """Name the text model that is to write an SVG: None if none is wanted, empty if nobody said which."""
+        if self.fields.get("output_format") != "svg" and not any(
+            name.startswith("svg") and value is not None for name, value in self.fields.items()
+        ):
+            return None
+        svg = self.fields.get("svg")
+        author = svg.get("model") if isinstance(svg, dict) else self.fields.get("svg[model]")
+        return author if isinstance(author, str) else ""
+
+    def with_fields(self, changed: Mapping[str, str | None]) -> ImageRequest:
+        """Give the same request with some of its fields in other words; None leaves one out."""
+        fields = {name: changed.get(name, value) for name, value in self.fields.items()}
+        texts = self.texts
+        if texts is not None:
+            texts = tuple(
+                part if part.name not in changed else replace(part, value=(changed[part.name] or "").encode())
+                for part in texts
+                if changed.get(part.name, "") is not None
+            )
+        fields = {name: value for name, value in fields.items() if changed.get(name, "") is not None}
+        return replace(self, fields=fields, texts=texts)
+
     def params(self) -> dict[str, Any]:
         """Give what describes the picture, for the ledger: no prompt, no image data, nothing long."""
         return {
@@ -127,7 +174,7 @@ class ImageRequest:
         fields = {**self.fields, "model": model}
         files = [(file.name, file.sha256) for file in self.files]
         said = [user_id, self.kind, fields, self._repeatable_texts(), files]
-        digest.update(orjson.dumps(said, option=orjson.OPT_SORT_KEYS))
+        digest.update(_dumps(said, orjson.OPT_SORT_KEYS))
         return digest.hexdigest()
 
     def _repeatable_texts(self) -> list[tuple[str, str]] | None:
@@ -147,7 +194,7 @@ class ImageRequest:
             if response_format is None:
                 del fields["response_format"]
             return UpstreamRequest(
-                path=path, request_id=request_id, model=model, images=self.n, json=orjson.dumps(fields)
+                path=path, request_id=request_id, model=model, images=self.n, json=_dumps(fields)
             )
         kept = [part for part in self.texts if part.name not in {"model", "response_format"}]
         kept.append(TextPart(name="model", value=model.encode()))
@@ -236,8 +283,17 @@ def _file_id_refused(param: str) -> InvalidValue:
     return InvalidValue(message, param=param)
 
 
+def _dumps(value: Any, option: int | None = None) -> bytes:
+    """Write JSON. What can be read may be nested too deeply to be written, and then can't be sent on."""
+    try:
+        return orjson.dumps(value, option=option)
+    except orjson.JSONEncodeError:
+        message = "The body is nested too deeply to be sent on."
+        raise InvalidBody(message) from None
+
+
 def _is_short(value: Any) -> bool:
-    return len(value if isinstance(value, str) else orjson.dumps(value)) <= _MAX_PARAM_CHARACTERS
+    return len(value if isinstance(value, str) else _dumps(value)) <= _MAX_PARAM_CHARACTERS
 
 
 def _type_name(value: Any) -> str:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pixie_proxy.gallery.sharing import LinkSigner
     from pixie_proxy.gallery.thumbnails import Thumbnails
     from pixie_proxy.generation import Generation
+    from pixie_proxy.generation.quoting import Quotes
     from pixie_proxy.index import Index
     from pixie_proxy.metrics import Metrics, Outcome
     from pixie_proxy.pricing import Prices
@@ -43,6 +44,7 @@ class Context:
     thumbnails: Thumbnails
     catalog: Catalog
     prices: Prices
+    quotes: Quotes
     spool: Spool
     handlers: TaskKeeper
     disks: Sequence[Disk]

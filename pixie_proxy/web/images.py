@@ -45,7 +45,7 @@ async def _paid_call(request: web.Request, kind: Kind) -> web.StreamResponse:
         if idempotency_key is None and not attempt.is_retry:  # else it may be a call that we have already
             context.generation.refuse_early()
         with context.uploads.hold(request[USER]):
-            asked = await _read(request, kind, uploads)
+            asked = await read_request(request, kind, uploads)
         request[MODEL] = asked.model
     except BaseException as exc:
         if isinstance(exc, ProxyError) and idempotency_key is None:
@@ -63,7 +63,7 @@ async def _paid_call(request: web.Request, kind: Kind) -> web.StreamResponse:
     return await send_answer(request, answer)
 
 
-async def _read(request: web.Request, kind: Kind, uploads: Path) -> ImageRequest:
+async def read_request(request: web.Request, kind: Kind, uploads: Path) -> ImageRequest:
     """Read the body in the form that this kind of call takes."""
     limits = context_of(request).settings.uploads
     if request.content_type == "application/json" and kind != "variation":

@@ -1,10 +1,13 @@
-"""The list of models, as OpenAI gives it, with the day a model shuts down."""
+"""The list of models, as OpenAI gives it, with what each can do, what it costs, and the day it shuts down."""
 
 from __future__ import annotations
+
+import time
 
 from aiohttp import web
 
 from pixie_proxy.errors import NotFound
+from pixie_proxy.records import to_datetime
 from pixie_proxy.web.context import USER, Context, context_of
 from pixie_proxy.web.gallery import json_response
 from pixie_proxy.web.wire import model_json
@@ -26,6 +29,15 @@ async def get_model(request: web.Request) -> web.Response:
     return json_response(_model(context, model))
 
 
-def _model(context: Context, model: str) -> dict[str, object]:
-    shutdown = context.prices.shutdown_date(context.catalog.target(model))
-    return model_json(model, shutdown.isoformat() if shutdown else None, int(context.started))
+def _model(context: Context, name: str) -> dict[str, object]:
+    catalog, prices = context.catalog, context.prices
+    model = catalog.target(name)
+    return model_json(
+        name,
+        model=model,
+        aliases=[alias for alias in catalog.listed() if alias != name and catalog.target(alias) == name],
+        created=int(context.started),
+        shutdown_date=prices.shutdown_date(model),
+        family=prices.family(model),
+        rates=prices.rates(model, to_datetime(time.time_ns() // 1000).date()),
+    )

@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 from pixie_proxy.web import (
     admin,
     balance,
+    estimate,
     files,
     gallery,
     images,
@@ -47,6 +48,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/images/generations", images.generations, "maker", is_paid=True),
     Route("POST", "/v1/images/edits", images.edits, "maker", is_paid=True),
     Route("POST", "/v1/images/variations", images.variations, "maker", is_paid=True),
+    Route("POST", "/v1/images/estimate", estimate.estimate, "user"),
     Route("GET", "/v1/models", models.list_models, "user"),
     Route("GET", "/v1/models/{model}", models.get_model, "user"),
     Route("GET", "/v1/me", gallery.me, "user"),

@@ -53,7 +53,11 @@ def test_every_unknown_field_is_sent_on_as_it_is(unknown: dict[str, Any]) -> Non
     assert json.loads(sent.json) == {"prompt": "a cat", "model": "gpt-image-2", **unknown}
 
 
-@given(st.lists(st.tuples(st.sampled_from(["a", "b", "svg[model]"]), st.binary(max_size=30)), max_size=6))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["a", "b", "svg[reasoning][effort]"]), st.binary(max_size=30)), max_size=6
+    )
+)
 def test_every_text_of_a_form_is_sent_on_as_it_is(texts: list[tuple[str, bytes]]) -> None:
     """In its order, byte for byte, also when a name comes twice; only model and response_format are ours."""
     texts = [(name, value.decode("utf-8", "replace").encode()) for name, value in texts]

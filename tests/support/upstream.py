@@ -533,10 +533,13 @@ def image_sse_events(
     *,
     partials: int = 0,
     kind: Literal["generation", "edit"] = "generation",
-    usage: bool = True,
+    usage: bool | dict[str, Any] = True,
     **fields: Any,
 ) -> list[bytes]:
-    """The events of a stream: `partials` for each picture, then its `completed`; `fields` replace or add keys."""
+    """The events of a stream: `partials` for each picture, then its `completed`; `fields` replace or add keys.
+
+    A `usage` of its own is that of each `completed`.
+    """
     files = [png(seed=seed) for seed in range(images)] if isinstance(images, int) else images
     echo = {"size": "1024x1024", "quality": "low", "background": "opaque", "output_format": "png", **fields}
     events: list[bytes] = []
@@ -555,13 +558,14 @@ def image_sse_events(
             )
         share = usage_of(1, each=196 + 100 * partials)
         del share["output_tokens_details"]
+        share = usage if isinstance(usage, dict) else share
         events.append(
             sse_event(
                 {
                     "type": f"image_{kind}.completed",
                     "b64_json": base64.b64encode(file).decode(),
                     "created_at": CREATED,
-                    **({"usage": share} if usage else {}),
+                    **({} if usage is False else {"usage": share}),
                     **echo,
                 }
             )

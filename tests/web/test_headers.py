@@ -137,6 +137,8 @@ async def test_only_our_own_headers_come_down(
     expected = COMES_DOWN | (RATES if limits else set())
     if kind in {"large", "stream"}:
         expected = expected - {"content-length"} | {"transfer-encoding"}
+    else:
+        expected = expected | {"x-pixie-cost-usd"}
     if kind == "stream":
         expected = expected | {"x-accel-buffering"}
     assert {name.lower() for name in headers} == expected

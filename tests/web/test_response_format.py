@@ -213,7 +213,7 @@ async def test_an_image_that_the_upstream_only_links_to_is_fetched_and_kept(
     assert [fetch.path for fetch in fetches] == ["/files/1.png", "/files/2.png"]
     assert not any(UPSTREAM_KEY in str(fetch.headers) or fetch.header("authorization") for fetch in fetches)
     (row,) = await ledger_rows(proxy)
-    assert (row.state, row.flags) == ("done", ())
+    assert (row.state, row.flags) == ("done", ("unpriced",))
 
 
 async def test_a_link_into_a_private_network_is_not_followed(
@@ -235,7 +235,7 @@ async def test_a_link_into_a_private_network_is_not_followed(
         assert inside.requests == []
     assert (status, [item["url"] for item in json.loads(got)["data"]]) == (200, links)
     (row,) = await ledger_rows(proxy)
-    assert (row.state, row.flags) == ("done", ("not_kept",))
+    assert (row.state, row.flags) == ("done", ("unpriced", "not_kept"))
     assert await listed(proxy) == []
 
 
@@ -259,7 +259,7 @@ async def test_a_link_that_can_not_be_fetched_passes(
     status, _, got = await proxy.request("POST", GENERATIONS, json=OTHERS)
     assert (status, json.loads(got)["data"]) == (200, [{"url": link}])
     (row,) = await ledger_rows(proxy)
-    assert (row.state, row.flags) == ("done", ("not_kept",))
+    assert (row.state, row.flags) == ("done", ("unpriced", "not_kept"))
     assert await listed(proxy) == []
     assert len(upstream.requests) == 2
 
