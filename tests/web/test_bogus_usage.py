@@ -117,7 +117,7 @@ def scripted(report: Report) -> tuple[Any, Any]:
         events = [_filled(first, report.text), *[_filled(event, true) for event in others]]
         data = "".join(events).encode()
         return head(200, [("Content-Type", "text/event-stream")]), body(data)
-    more = {} if report.svg_text is None else {"svg_usage": "@svg@"}
+    more: dict[str, Any] = {} if report.svg_text is None else {"svg_usage": "@svg@"}
     text = image_json_bytes(pictures, usage=MARK, indent=None, **more).decode()
     text = _filled(text, report.text).replace('"@svg@"', report.svg_text or "")
     return head(200, [("Content-Type", "application/json")]), body(text.encode())
@@ -234,7 +234,8 @@ async def test_an_svg_costs_its_author_too(
     """At the author's own price, the dearer one where another is reported; at its ceiling where nothing is."""
     dear = {"text_in": 4, "text_out": 32, "ceiling_usd": 1}
     proxy = await proxy_with(models={"prices": {"gpt-5.5": AUTHOR, "dear": dear}})
-    data = image_json_bytes(1, **({} if svg_usage is None else {"svg_usage": svg_usage}))
+    told: dict[str, Any] = {} if svg_usage is None else {"svg_usage": svg_usage}
+    data = image_json_bytes(1, **told)
     upstream.script(head(200, [("Content-Type", "application/json")]), body(data))
     fields = {"prompt": "a cat", "output_format": "svg", "svg": {"model": "gpt-5.5"}}
     await proxy.request("POST", GENERATIONS, json=fields)

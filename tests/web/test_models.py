@@ -85,7 +85,9 @@ async def test_a_call_by_a_retired_name_is_translated(
     assert refused["x-pixie-translated"] == said
     parts = [(name, value.encode()) for name, value in old.items()]
     assert (await post_form(proxy, *parts, ("image", png(), "a.png")))[0] == 200
-    sent = {part.name: part.data.decode() for part in upstream.requests[2].parts if part.name != "image"}
+    sent = {
+        part.name: (part.data or b"").decode() for part in upstream.requests[2].parts if part.name != "image"
+    }
     assert sent == new
     _, real, _ = await proxy.request("POST", GENERATIONS, json={**old, "model": "gpt-image-2"})
     assert "x-pixie-translated" not in real
