@@ -37,6 +37,7 @@ from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.kept import KeptFiles
 from pixie_proxy.spool.recovery import Recovery
 from pixie_proxy.storage import SENTINEL, Storage, StorageRefused, sentinel
+from pixie_proxy.storage.claim import claim_fault
 from pixie_proxy.tasks import TaskKeeper
 from pixie_proxy.threads import WorkerThreads
 from pixie_proxy.upstream.catalog import Catalog
@@ -78,7 +79,7 @@ def create_app(settings: Settings) -> web.Application:
 @asynccontextmanager
 async def open_context(settings: Settings) -> AsyncIterator[Context]:
     """Open everything that handlers work with. Raises ConfigError with the remedy."""
-    _warn_of_idle_settings(settings)
+    warn_of_idle_settings(settings)
     backends.prepare_data_dir(settings)
     prices = load_prices(
         {name: price.model_dump(exclude_none=True) for name, price in settings.models.prices.items()}
@@ -174,7 +175,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             log.error("stopping with calls still running", extra={"calls": left})
 
 
-def _warn_of_idle_settings(settings: Settings) -> None:
+def warn_of_idle_settings(settings: Settings) -> None:
     """Say which settings have no effect yet: a budget that is silently ignored is worse than none."""
     users = [user.limits for user in settings.users if user.limits]
     if any(
@@ -235,26 +236,17 @@ async def _claim_storage(index: Index, storage: Storage) -> None:
     begun = await index.read(lambda tx: stored.get(tx, "storage_id_begun"))
     try:
         found = await sentinel(storage)
+        if known is None and found in {None, begun}:
+            made = await index.write(
+                lambda tx: stored.put_if_absent(tx, "storage_id_begun", secrets.token_hex(16))
+            )
+            await storage.put(SENTINEL, made.encode() + b"\n")
+            await index.write(lambda tx: stored.put(tx, "storage_id", made))
+            log.warning("new storage: index and storage are both empty and belong together from now on")
+        elif (fault := claim_fault(known, found)) is not None:
+            raise ConfigError(f"{fault[0]}: {fault[1]}. Nothing was changed")
+        elif storage.disk is None and found is not None:
+            # The same bytes once more: a key that may only read must not be found out by the first paid image.
+            await storage.put(SENTINEL, found.encode() + b"\n")
     except StorageRefused as exc:
-        raise ConfigError(f"storage.s3: {exc.message} Nothing was changed") from None
-    if known is None and found in {None, begun}:
-        made = await index.write(
-            lambda tx: stored.put_if_absent(tx, "storage_id_begun", secrets.token_hex(16))
-        )
-        await storage.put(SENTINEL, made.encode() + b"\n")
-        await index.write(lambda tx: stored.put(tx, "storage_id", made))
-        log.warning("new storage: index and storage are both empty and belong together from now on")
-    elif found is None:
-        raise ConfigError(
-            f"storage: the index knows a storage, and this one has no {SENTINEL} file: is it mounted? "
-            "Nothing was changed"
-        )
-    elif known is None:
-        raise ConfigError(
-            "storage: it holds images, and the index is empty: was the index lost? "
-            "Restore a backup of it, or rebuild it: pixie reindex --apply. Nothing was changed"
-        )
-    elif known != found:
-        raise ConfigError(
-            "storage: this is another storage than the one the index knows. Nothing was changed"
-        )
+        raise ConfigError(f"storage.s3: {exc.message} Remedy: {exc.remedy}. Nothing was changed") from None

@@ -152,7 +152,7 @@ class Disk:
     async def _look(self, threads: WorkerThreads) -> None:
         now = time.monotonic()
         writes = self._fault is not None or now - self._asked_at < _WRITES_FOR_S
-        looking = asyncio.ensure_future(threads.run(self._examine, writes))
+        looking = asyncio.ensure_future(threads.run(self.examine, writes))
         done, _ = await asyncio.wait({looking}, timeout=HUNG_S)
         if not done:
             self._found(OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
@@ -160,8 +160,8 @@ class Disk:
         if writes:
             self._wrote_at = now
 
-    def _examine(self, writes: bool) -> OSError | None:
-        """Look at the disk, in a thread; return what is wrong with it."""
+    def examine(self, writes: bool) -> OSError | None:
+        """Look at the disk, in a thread; return what is wrong with it. For any thread."""
         try:
             for path in (self.folder, *self.marks):
                 path.stat()

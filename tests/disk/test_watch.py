@@ -155,7 +155,7 @@ async def test_read_only_and_full_are_seen_without_a_write(
         return type("Status", (), {**fields, "f_files": 10, "f_favail": 10, **change})()
 
     disk = Disk("test", tmp_path, least_bytes=1024 * 1024)
-    assert disk._examine(writes=False) is None
+    assert disk.examine(writes=False) is None
     monkeypatch.setattr(os, "statvfs", changed)
     found = disk._examine(writes=False)
     assert found is not None
