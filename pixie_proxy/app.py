@@ -38,6 +38,7 @@ from pixie_proxy.spool.kept import KeptFiles
 from pixie_proxy.spool.recovery import Recovery
 from pixie_proxy.storage import SENTINEL, Storage, StorageRefused, sentinel
 from pixie_proxy.storage.claim import claim_fault
+from pixie_proxy.storage.outlook import Outlook
 from pixie_proxy.tasks import TaskKeeper
 from pixie_proxy.threads import WorkerThreads
 from pixie_proxy.upstream.catalog import Catalog
@@ -148,6 +149,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         for disk in disks:
             disk.on_back += [finisher.nudge, upkeep.nudge]
             background.spawn(disk.run(), f"watch {disk.name}")
+        outlook = Outlook(storage, background)
+        outlook.on_back += [finisher.nudge, upkeep.nudge]
         background.spawn(directory.watch(), "directory")
         background.spawn(metrics.watch_loop(), "loop lag")
         background.spawn(Recovery(spool, index, storage, finisher, writers).run(), "recovery")
@@ -169,6 +172,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             spool=spool,
             handlers=handlers,
             disks=disks,
+            outlook=outlook,
             metrics=metrics,
         )
         if left := len(tasks):

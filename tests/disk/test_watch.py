@@ -157,6 +157,6 @@ async def test_read_only_and_full_are_seen_without_a_write(
     disk = Disk("test", tmp_path, least_bytes=1024 * 1024)
     assert disk.examine(writes=False) is None
     monkeypatch.setattr(os, "statvfs", changed)
-    found = disk._examine(writes=False)
+    found = disk.examine(writes=False)
     assert found is not None
     assert found.errno == reason
