@@ -17,6 +17,7 @@ from pixie_proxy.accounts.declared import FirstAdmin, make_first_admin, sync_dec
 from pixie_proxy.accounts.directory import Directory
 from pixie_proxy.accounts.sessions import Sessions
 from pixie_proxy.config import Settings
+from pixie_proxy.config.idle import warn_of_idle_settings
 from pixie_proxy.errors import ConfigError, ProxyError
 from pixie_proxy.gallery.library import Library
 from pixie_proxy.gallery.retention import Retention
@@ -177,25 +178,6 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         )
         if left := len(tasks):
             log.error("stopping with calls still running", extra={"calls": left})
-
-
-def warn_of_idle_settings(settings: Settings) -> None:
-    """Say which settings have no effect yet: a budget that is silently ignored is worse than none."""
-    users = [user.limits for user in settings.users if user.limits]
-    if any(
-        limits.usd_per_day is not None or limits.usd_per_month is not None
-        for limits in [settings.limits, *users]
-    ):
-        log.warning(
-            "limits.usd_per_day and limits.usd_per_month have no effect in this version: nobody has a budget"
-        )
-    if settings.gallery.allow_public or settings.gallery.retention_days is not None:
-        log.warning("gallery.allow_public and gallery.retention_days have no effect in this version")
-    if settings.server.trusted_proxies:
-        log.warning("server.trusted_proxies has no effect in this version: no X-Forwarded-For is believed")
-    host = settings.server.host
-    if settings.server.public_url is None and host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
-        log.warning("links will start with http://%s: set server.public_url to where people reach us", host)
 
 
 async def _close_spool(spool: Spool, index: Index) -> None:

@@ -14,7 +14,7 @@ from pixie_proxy.audit.spools import left_behind
 from pixie_proxy.disk import FULL
 from pixie_proxy.disk.ballast import INDEX_BYTES
 from pixie_proxy.disk.watch import Disk, room
-from pixie_proxy.doctor import Finding, fault, ok, warning
+from pixie_proxy.doctor import Finding, fault, ok, sentence, warning
 from pixie_proxy.doctor.patient import LOOK_S, Patient
 from pixie_proxy.spool.area import BALLAST_IMAGES, ROOM_FLOOR_BYTES, ROOM_PER_IMAGE_BYTES
 from pixie_proxy.spool.depth import measure
@@ -25,6 +25,8 @@ LITTLE_BYTES = 1024**3
 """Room that lasts for some hundred images: to be told before it is gone."""
 WAITS_LONG_S = 3600
 """No call takes an hour: what is older waits for storage, or for a start."""
+
+_NOBODY = "no proxy serves from this data directory now"
 
 _MEND = {
     errno.EACCES: "give it to the user that serves, as chown -R does; we are uid {uid}",
@@ -38,7 +40,7 @@ _MEND = {
 
 async def data_directory(patient: Patient) -> list[Finding]:
     """See that it is there and keeps what it is given, and that there is room for images."""
-    serves = await _is_serving(patient)
+    serves = await patient.is_serving()
     return await patient.blocking(_data_directory, patient, serves)
 
 
@@ -134,35 +136,34 @@ def _spool(root: Path) -> list[Finding]:
 
 async def server(patient: Patient) -> list[Finding]:
     """See whether a proxy serves from here, and ask it whether it takes paid calls."""
-    if not await _is_serving(patient):
-        return [ok("no proxy serves from this data directory now")]
-    listens = patient.settings.server
-    if listens.port == 0:
-        return [ok("a proxy serves from this data directory, on a port of its choice")]
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listens.host, listens.host)  # noqa: S104 - compared, not bound
-    address = f"{f'[{host}]' if ':' in host else host}:{listens.port}"
+    serves = await patient.is_serving()
+    port, address = patient.settings.server.port, _address(patient)
+    if port == 0:
+        return [ok("a proxy serves from here, on a port of its choice" if serves else _NOBODY)]
     try:
         seen = await look_at(f"http://{address}/readyz", timeout_s=LOOK_S)
-        said = orjson.loads(seen.body)
-        if seen.status == 503:
-            return [fault(f"it takes no paid calls now ({said['message']})", "see what else is told here")]
-        if degraded := said.get("degraded"):
-            return [
-                warning(f"it serves at {address}, and {each['message']}", "answers go on; see below")
-                for each in degraded
-            ]
-    except (Unseen, ValueError, KeyError, AttributeError, TypeError):
+    except Unseen:
+        told = f"a proxy serves from this data directory, but not at {address}"
         return [
-            warning(
-                f"a proxy serves from this data directory, but not at {address}",
-                "give --config the settings that it was started with",
-            )
+            warning(told, "give --config the settings that it was started with") if serves else ok(_NOBODY)
         ]
-    return [ok(f"it serves at {address}, and takes paid calls")]
-
-
-async def _is_serving(patient: Patient) -> bool:
     try:
-        return await patient.is_serving()
-    except OSError:
-        return False
+        said = orjson.loads(seen.body)
+        is_ready, message, degraded = said["status"] == "ready", said.get("message"), said.get("degraded", [])
+        wrong = [f"it answers, and {sentence(each['message'])}" for each in degraded]
+    except (ValueError, LookupError, TypeError, AttributeError):
+        return [warning(f"something else listens at {address}", "give the proxy another server.port")]
+    if not is_ready:
+        return [fault(f"it takes no paid calls now ({message})", "see what else is told here")]
+    if not serves and patient.data_dir.exists():
+        told = f"a proxy at {address} serves from another data directory"
+        return [warning(told, "name its own with --data, or give this one another server.port")]
+    return [warning(each, "see the storage's line; calls wait in the spool") for each in wrong] or [
+        ok(f"it serves at {address}, and takes paid calls")
+    ]
+
+
+def _address(patient: Patient) -> str:
+    listens = patient.settings.server
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(listens.host, listens.host)  # noqa: S104 - compared, not bound
+    return f"{f'[{host}]' if ':' in host else host}:{listens.port}"

@@ -7,8 +7,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from pixie_proxy.app import warn_of_idle_settings
 from pixie_proxy.config import Settings
+from pixie_proxy.config.idle import log as idle_log
+from pixie_proxy.config.idle import warn_of_idle_settings
 from pixie_proxy.doctor import Finding, fault, ok, warning
 from pixie_proxy.doctor.disk import data_directory, server, spool
 from pixie_proxy.doctor.index import index
@@ -56,12 +57,11 @@ async def _within_limit(check: Check, patient: Patient) -> list[Finding]:
 def _settings(settings: Settings, file: Path | None) -> list[Finding]:
     """Tell what a start would warn of."""
     heard = _Heard()
-    logger = logging.getLogger("pixie_proxy.app")
-    logger.addHandler(heard)
+    idle_log.addHandler(heard)
     try:
         warn_of_idle_settings(settings)
     finally:
-        logger.removeHandler(heard)
+        idle_log.removeHandler(heard)
     read = "the environment and the defaults" if file is None else str(file)
     return [ok(f"read from {read}"), *[warning(each, "take it out, or mend it") for each in heard.lines]]
 

@@ -17,6 +17,9 @@ async def index(patient: Patient) -> list[Finding]:
         found = await patient.index()
     except IndexUnavailable as exc:
         return [fault(sentence(exc.message), exc.remedy)]
+    if found is None and await patient.is_serving():
+        told = f"{backends.INDEX_FILE} is gone, and a proxy works with what was there"
+        return [fault(told, "stop the proxy, mount or restore it, and start again")]
     if found is None:
         return [ok(f"no {backends.INDEX_FILE} yet: the first start makes it")]
     if found.fault is not None:

@@ -165,10 +165,6 @@ def _is_health(seen: Seen) -> bool:
 
 async def _unless_stopped(patient: Patient, told: str, remedy: str) -> Finding:
     """Mind it less where no proxy runs that could answer."""
-    try:
-        serves = await patient.is_serving()
-    except OSError:
-        serves = True
-    if serves:
+    if await patient.is_serving():
         return fault(told, remedy)
     return warning(f"{told}; and no proxy runs here", "start pixie serve, then ask again")

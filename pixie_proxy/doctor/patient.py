@@ -45,8 +45,11 @@ class Patient:
         return await asyncio.shield(self._index)
 
     async def is_serving(self) -> bool:
-        """Tell whether a proxy of this host serves from this data directory. Raises OSError."""
-        return await asyncio.shield(self._server)
+        """Tell whether a proxy of this host serves from this data directory, as far as that can be seen."""
+        try:
+            return await asyncio.shield(self._server)
+        except OSError:
+            return False
 
     async def upstream(self) -> Seen:
         """Give the upstream's answer to a question that costs nothing. Raises ConfigError, Unseen."""

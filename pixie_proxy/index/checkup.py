@@ -130,9 +130,14 @@ def _sample(tx: SqliteTx) -> SampleImage | None:
 def _translated() -> Iterator[None]:
     try:
         yield
+    except OSError as exc:
+        raise _unreadable(exc.strerror).mended_by(_REMEDIES[sqlite3.SQLITE_CANTOPEN]) from exc
     except (sqlite3.Error, LockTimeout) as exc:
         code = getattr(exc, "sqlite_errorcode", sqlite3.SQLITE_BUSY) & 0xFF
         error = translate(exc)
-        if not isinstance(error, IndexUnavailable):
-            error = IndexUnavailable(f"The index can't be read ({exc}).")
-        raise error.mended_by(_REMEDIES.get(code, "look at the file, or restore a backup")) from exc
+        told = error if isinstance(error, IndexUnavailable) else _unreadable(exc)
+        raise told.mended_by(_REMEDIES.get(code, "look at the file, or restore a backup")) from exc
+
+
+def _unreadable(reason: object) -> IndexUnavailable:
+    return IndexUnavailable(f"The index can't be read ({reason}).")
