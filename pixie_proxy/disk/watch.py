@@ -10,6 +10,7 @@ import asyncio
 import errno
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class Disk:
         self.ballast = ballast
         self.on_back: list[Callable[[], None]] = []
         """Called when the disk works again."""
+        self._probe = folder / f".probe-{secrets.token_hex(8)}"  # in two containers, process ids are the same
         self._least_bytes = least_bytes
         self._beside = beside
         self._fault: OSError | None = None
@@ -177,14 +179,13 @@ class Disk:
         return None
 
     def _write(self) -> None:
-        path = self.folder / f".probe-{os.getpid()}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             write_all(descriptor, b"?")
             fsync(descriptor)
         finally:
             os.close(descriptor)
-            path.unlink()
+            self._probe.unlink()
 
     def _measure(self) -> None:
         """See that there is room, and take our ballast from it."""
