@@ -15,7 +15,7 @@ from pixie_proxy.disk import FULL
 from pixie_proxy.disk.ballast import INDEX_BYTES
 from pixie_proxy.disk.watch import Disk, room
 from pixie_proxy.doctor import Finding, fault, ok, sentence, warning
-from pixie_proxy.doctor.patient import LOOK_S, Patient
+from pixie_proxy.doctor.patient import Patient
 from pixie_proxy.spool.area import BALLAST_IMAGES, ROOM_FLOOR_BYTES, ROOM_PER_IMAGE_BYTES
 from pixie_proxy.spool.depth import measure
 from pixie_proxy.upstream import Unseen
@@ -25,6 +25,9 @@ LITTLE_BYTES = 1024**3
 """Room that lasts for some hundred images: to be told before it is gone."""
 WAITS_LONG_S = 3600
 """No call takes an hour: what is older waits for storage, or for a start."""
+
+READY_S = 3.7
+"""How long /readyz may take: an index that is locked keeps it for three seconds."""
 
 _NOBODY = "no proxy serves from this data directory now"
 
@@ -55,7 +58,7 @@ def _data_directory(patient: Patient, serves: bool) -> list[Finding]:
     error = Disk("data directory", folder).examine(writes=True)
     took_ms = (time.monotonic() - began_s) * 1000
     if error is not None:
-        return [_failing(folder, error)]
+        return [failing(folder, error)]
     ballast_bytes = INDEX_BYTES + BALLAST_IMAGES * ROOM_PER_IMAGE_BYTES
     return [
         ok(f"{folder} keeps what it is given (a write and its fsync: {took_ms:.1f} ms)"),
@@ -72,7 +75,8 @@ def _absent(folder: Path, *, require: bool) -> Finding:
     return ok(f"{folder} is not there yet: the first start makes it")
 
 
-def _failing(folder: Path, error: OSError) -> Finding:
+def failing(folder: Path, error: OSError) -> Finding:
+    """Tell of a disk that does not keep what it is given."""
     number = error.errno or 0
     if number in FULL:
         return fault(f"{folder} is full: not a byte could be written", "make room on its disk")
@@ -141,7 +145,7 @@ async def server(patient: Patient) -> list[Finding]:
     if port == 0:
         return [ok("a proxy serves from here, on a port of its choice" if serves else _NOBODY)]
     try:
-        seen = await look_at(f"http://{address}/readyz", timeout_s=LOOK_S)
+        seen = await look_at(f"http://{address}/readyz", timeout_s=READY_S)
     except Unseen:
         told = f"a proxy serves from this data directory, but not at {address}"
         return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pixie_proxy import backends
 from pixie_proxy.doctor import Finding, fault, ok, sentence, warning
 from pixie_proxy.doctor.patient import Patient
-from pixie_proxy.errors import IndexUnavailable
+from pixie_proxy.errors import ConfigError, IndexUnavailable
 
 LARGE_WAL_BYTES = 256 * 1024 * 1024
 """The write-ahead log is cut back to 64 MB again and again; where it grows, somebody reads without end."""
@@ -15,6 +15,9 @@ async def index(patient: Patient) -> list[Finding]:
     """Tell of the file itself; whose it is, the storage's check tells."""
     try:
         found = await patient.index()
+    except ConfigError as exc:
+        saw, _, remedy = exc.problems[0].partition("; ")
+        return [fault(saw, remedy)]
     except IndexUnavailable as exc:
         return [fault(sentence(exc.message), exc.remedy)]
     if found is None and await patient.is_serving():

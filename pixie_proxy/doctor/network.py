@@ -103,8 +103,8 @@ async def links(patient: Patient) -> list[Finding]:
         return [ok(f"server.public_url is not set: links start with {base}, {where}")]
     in_clear = []
     if url.startswith("http://") and urlsplit(url).hostname not in _LOOPBACK:
-        told = f"{url}: keys and images cross the network in clear"
-        in_clear = [warning(told, "put TLS before the proxy, and write https:// in server.public_url")]
+        told = "server.public_url: keys and images cross the network in clear"
+        in_clear = [warning(told, "put TLS before the proxy, and write https://")]
     return [*in_clear, await _leads_here(patient, url)]
 
 
@@ -114,16 +114,16 @@ async def _leads_here(patient: Patient, url: str) -> Finding:
         seen = await look_at(f"{url}/healthz", timeout_s=LOOK_S)
     except Unseen as exc:
         return await _unless_stopped(
-            patient, f"{url}: {exc}", f"let it lead to {listens}, or mend server.public_url"
+            patient, f"server.public_url: {exc}", f"let it lead to {listens}, or mend it"
         )
     if 300 <= seen.status < 400:
-        return fault(f"{url} redirects", "set server.public_url to the address that it leads to")
+        return fault("server.public_url redirects", "set it to the address that it leads to")
     if seen.status in {502, 503, 504}:
-        told = f"{url}: the proxy before us answers {seen.status}, for it does not reach us"
+        told = f"server.public_url: the proxy before us answers {seen.status}, for it does not reach us"
         return await _unless_stopped(patient, told, f"let it pass on to {listens}")
     if seen.status != 200 or not _is_health(seen):
-        told = f"{url}: something else answers there ({seen.status})"
-        return fault(told, f"let it lead to {listens}, or mend server.public_url")
+        told = f"server.public_url: something else answers there ({seen.status})"
+        return fault(told, f"let it lead to {listens}, or mend it")
     return await _opens_link(patient, url)
 
 
@@ -135,18 +135,24 @@ async def _opens_link(patient: Patient, url: str) -> Finding:
         index = None
     link = _link(index, url)
     if link is None:
-        return ok(f"{url}: a pixie_proxy answers (with an image, its link would prove that it is this one)")
+        return ok(
+            "server.public_url: a pixie_proxy answers (with an image, its link would prove that it is this one)"
+        )
     try:
         seen = await look_at(link, method="HEAD", timeout_s=LOOK_S)
     except Unseen as exc:
-        return fault(f"{url}: a link does not open ({exc})", "see what the proxy before us does with /i/")
+        return fault(
+            f"server.public_url: a link does not open ({exc})", "see what the proxy before us does with /i/"
+        )
     if seen.status == 404:
         return fault(
-            f"{url}: another pixie_proxy answers there", "mend server.public_url, or its name in the DNS"
+            "server.public_url: another pixie_proxy answers there", "mend it, or its name in the DNS"
         )
     if seen.status >= 400:
-        return warning(f"{url}: a link answers {seen.status}", "see the storage's line, or pixie verify")
-    return ok(f"{url} leads here: a link opens")
+        return warning(
+            f"server.public_url: a link answers {seen.status}", "see the storage's line, or pixie verify"
+        )
+    return ok("server.public_url leads here: a link opens")
 
 
 def _link(index: Checkup | None, url: str) -> str | None:

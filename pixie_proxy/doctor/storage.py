@@ -7,13 +7,12 @@ import asyncio
 from pixie_proxy import backends
 from pixie_proxy.disk.watch import Disk
 from pixie_proxy.doctor import Finding, fault, ok, sentence
+from pixie_proxy.doctor.disk import failing
 from pixie_proxy.doctor.patient import LOOK_S, Patient
 from pixie_proxy.errors import ConfigError, IndexUnavailable, StorageUnavailable
 from pixie_proxy.storage import Storage, sentinel
 from pixie_proxy.storage.claim import claim_fault
 from pixie_proxy.threads import WorkerThreads
-
-_LOOK_FURTHER = "see why the disk of storage can't keep it"
 
 
 async def storage(patient: Patient) -> list[Finding]:
@@ -36,7 +35,7 @@ async def storage(patient: Patient) -> list[Finding]:
     except TimeoutError:
         return [fault("it does not answer in time", "look at the network and at the server; a disk may hang")]
     except StorageUnavailable as exc:
-        return [fault(sentence(exc.message), exc.remedy or _LOOK_FURTHER)]
+        return [fault(sentence(exc.message), exc.remedy or "look at its disk")]
 
 
 async def _examine(patient: Patient, opened: Storage) -> list[Finding]:
@@ -50,6 +49,10 @@ async def _examine(patient: Patient, opened: Storage) -> list[Finding]:
         return [fault(wrong[0].removeprefix("storage: "), wrong[1])]
     if found is None and opened.disk is not None:
         return [ok("empty: the first start claims it")]
+    if opened.disk is not None:
+        error = await patient.blocking(opened.disk.examine, True)
+        if error is not None:
+            return [failing(opened.disk.folder, error)]
     note = await opened.probe()
     told = "it keeps what it is given (a small file was written, read and deleted)"
     return [ok(f"{told}; {note}" if note else told)]

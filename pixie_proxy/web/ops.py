@@ -11,7 +11,7 @@ from pixie_proxy.index import Index
 from pixie_proxy.web.context import context_of
 from pixie_proxy.web.gallery import json_response
 
-_INDEX_WAIT_S = 3.5
+_INDEX_WAIT_S = 3.0
 """How long a commit may take before the index counts as away: a slow disk needs seconds for its fsync."""
 
 

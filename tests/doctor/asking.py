@@ -47,7 +47,7 @@ async def ask(settings: Settings) -> Told:
     """Examine in this process."""
     began_s = time.monotonic()
     found = await examine(settings, None)
-    told = [(check, each.level, each.line) for check, findings in found.items() for each in findings]
+    told = [(check, str(each.level), each.line) for check, findings in found.items() for each in findings]
     return Told(findings=told, took_s=time.monotonic() - began_s)
 
 
