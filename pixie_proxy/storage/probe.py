@@ -35,5 +35,5 @@ def _told(step: str) -> Iterator[None]:
     except ObjectMissing:
         raise StorageUnavailable("The storage has lost what was just written.") from None
     except StorageUnavailable as exc:
-        exc.message = f"{exc.message} (A probe can't {step}.)"
+        exc.message = f"{exc.message.rstrip('.')}, so no probe can {step}."
         raise
