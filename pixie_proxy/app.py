@@ -17,6 +17,7 @@ from pixie_proxy.accounts.declared import FirstAdmin, make_first_admin, sync_dec
 from pixie_proxy.accounts.directory import Directory
 from pixie_proxy.accounts.sessions import Sessions
 from pixie_proxy.config import Settings
+from pixie_proxy.config.idle import warn_of_idle_settings
 from pixie_proxy.errors import ConfigError, ProxyError
 from pixie_proxy.gallery.library import Library
 from pixie_proxy.gallery.retention import Retention
@@ -39,6 +40,8 @@ from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.kept import KeptFiles
 from pixie_proxy.spool.recovery import Recovery
 from pixie_proxy.storage import SENTINEL, Storage, StorageRefused, sentinel
+from pixie_proxy.storage.claim import claim_fault
+from pixie_proxy.storage.outlook import Outlook
 from pixie_proxy.tasks import TaskKeeper
 from pixie_proxy.threads import WorkerThreads
 from pixie_proxy.upstream.catalog import Catalog
@@ -80,7 +83,7 @@ def create_app(settings: Settings) -> web.Application:
 @asynccontextmanager
 async def open_context(settings: Settings) -> AsyncIterator[Context]:
     """Open everything that handlers work with. Raises ConfigError with the remedy."""
-    _warn_of_idle_settings(settings)
+    warn_of_idle_settings(settings)
     backends.prepare_data_dir(settings)
     prices = load_prices(
         {
@@ -154,6 +157,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         for disk in disks:
             disk.on_back += [finisher.nudge, upkeep.nudge]
             background.spawn(disk.run(), f"watch {disk.name}")
+        outlook = Outlook(storage, background)
+        outlook.on_back += [finisher.nudge, upkeep.nudge]
         background.spawn(directory.watch(), "directory")
         background.spawn(metrics.watch_loop(), "loop lag")
         background.spawn(Recovery(spool, index, storage, finisher, writers).run(), "recovery")
@@ -176,21 +181,11 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             spool=spool,
             handlers=handlers,
             disks=disks,
+            outlook=outlook,
             metrics=metrics,
         )
         if left := len(tasks):
             log.error("stopping with calls still running", extra={"calls": left})
-
-
-def _warn_of_idle_settings(settings: Settings) -> None:
-    """Say which settings have no effect yet."""
-    if settings.gallery.allow_public or settings.gallery.retention_days is not None:
-        log.warning("gallery.allow_public and gallery.retention_days have no effect in this version")
-    if settings.server.trusted_proxies:
-        log.warning("server.trusted_proxies has no effect in this version: no X-Forwarded-For is believed")
-    host = settings.server.host
-    if settings.server.public_url is None and host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
-        log.warning("links will start with http://%s: set server.public_url to where people reach us", host)
 
 
 async def _close_spool(spool: Spool, index: Index) -> None:
@@ -235,26 +230,17 @@ async def _claim_storage(index: Index, storage: Storage) -> None:
     begun = await index.read(lambda tx: stored.get(tx, "storage_id_begun"))
     try:
         found = await sentinel(storage)
+        if known is None and found in {None, begun}:
+            made = await index.write(
+                lambda tx: stored.put_if_absent(tx, "storage_id_begun", secrets.token_hex(16))
+            )
+            await storage.put(SENTINEL, made.encode() + b"\n")
+            await index.write(lambda tx: stored.put(tx, "storage_id", made))
+            log.warning("new storage: index and storage are both empty and belong together from now on")
+        elif (fault := claim_fault(known, found)) is not None:
+            raise ConfigError(f"{fault[0]}: {fault[1]}. Nothing was changed")
+        elif storage.disk is None and found is not None:
+            # The same bytes once more: a key that may only read must not be found out by the first paid image.
+            await storage.put(SENTINEL, found.encode() + b"\n")
     except StorageRefused as exc:
-        raise ConfigError(f"storage.s3: {exc.message} Nothing was changed") from None
-    if known is None and found in {None, begun}:
-        made = await index.write(
-            lambda tx: stored.put_if_absent(tx, "storage_id_begun", secrets.token_hex(16))
-        )
-        await storage.put(SENTINEL, made.encode() + b"\n")
-        await index.write(lambda tx: stored.put(tx, "storage_id", made))
-        log.warning("new storage: index and storage are both empty and belong together from now on")
-    elif found is None:
-        raise ConfigError(
-            f"storage: the index knows a storage, and this one has no {SENTINEL} file: is it mounted? "
-            "Nothing was changed"
-        )
-    elif known is None:
-        raise ConfigError(
-            "storage: it holds images, and the index is empty: was the index lost? "
-            "Restore a backup of it, or rebuild it: pixie reindex --apply. Nothing was changed"
-        )
-    elif known != found:
-        raise ConfigError(
-            "storage: this is another storage than the one the index knows. Nothing was changed"
-        )
+        raise ConfigError(f"storage.s3: {exc.message} Remedy: {exc.remedy}. Nothing was changed") from None

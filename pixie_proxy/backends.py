@@ -10,6 +10,7 @@ from pixie_proxy.disk import fsync_directory
 from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.index import Index
+from pixie_proxy.index.checkup import Checkup, look_at_index
 from pixie_proxy.index.sqlite import integrity_fault, open_sqlite
 from pixie_proxy.storage import Storage
 from pixie_proxy.storage.local import LocalStorage
@@ -18,6 +19,8 @@ from pixie_proxy.upstream import Upstream
 from pixie_proxy.upstream.openai import OpenAIUpstream
 
 INDEX_FILE = "pixie.db"
+LOCK_FILE = "pixie.lock"
+_NO_POSTGRES = "index.url: PostgreSQL is not in this version yet; leave it empty for SQLite"
 OPENAI_URL = "https://api.openai.com/v1"
 
 
@@ -62,9 +65,9 @@ def open_storage(
 async def open_index(settings: Settings, disk: Disk | None = None) -> Index:
     """Open the index of the settings, made or migrated if need be. Raises ConfigError, IndexUnavailable."""
     if settings.index.url is not None:
-        raise ConfigError("index.url: PostgreSQL is not in this version yet; leave it empty for SQLite")
+        raise ConfigError(_NO_POSTGRES)
     data_dir = settings.server.data_dir
-    return await open_sqlite(data_dir / INDEX_FILE, lock_path=data_dir / "pixie.lock", disk=disk)
+    return await open_sqlite(data_dir / INDEX_FILE, lock_path=data_dir / LOCK_FILE, disk=disk)
 
 
 def check_index(settings: Settings) -> None:
@@ -75,6 +78,15 @@ def check_index(settings: Settings) -> None:
             f"index: {path} is damaged ({fault}): stop the server, restore a backup, or move pixie.db* aside "
             "and run: pixie reindex --apply. Nothing was changed"
         )
+
+
+def examine_index(settings: Settings) -> Checkup | None:
+    """Look at the index from outside; None where there is none. Blocks. Raises ConfigError, IndexUnavailable."""
+    if settings.index.url is not None:
+        raise ConfigError(_NO_POSTGRES)
+    data_dir = settings.server.data_dir
+    path = data_dir / INDEX_FILE
+    return look_at_index(path, data_dir / LOCK_FILE) if path.exists() else None
 
 
 def has_index(settings: Settings) -> bool:

@@ -209,6 +209,13 @@ class Unavailable(ProxyError):
     """Paid calls are refused before they cost anything."""
 
     status, type = 503, "service_unavailable_error"
+    remedy = ""
+    """What mends it, for the operator: no client reads it."""
+
+    def mended_by(self, remedy: str) -> Self:
+        """Say what mends it."""
+        self.remedy = remedy
+        return self
 
 
 class StorageFull(Unavailable):

@@ -326,7 +326,7 @@ async def test_what_a_browser_could_run_is_never_sent_there(
     [
         ({"secret_access_key": "wrong"}, 2, "storage.s3: The S3 storage refuses us: the secret access key is wrong"),
         ({"bucket": "no-such-bucket"}, 2, "storage.s3: The S3 storage refuses us: the bucket does not exist"),
-        ({"endpoint_url": "http://127.0.0.1:9"}, 1, "The S3 storage is away: the server can't be reached"),
+        ({"endpoint_url": "http://127.0.0.1:9"}, 1, "The S3 storage is away: nobody listens at its address"),
     ],
 )  # fmt: skip
 async def test_a_start_that_can_not_use_the_bucket_says_why(

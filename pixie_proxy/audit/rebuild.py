@@ -22,6 +22,7 @@ from pixie_proxy.index.users import StoredUser
 from pixie_proxy.records import CallRecord, StoredImage, id_time_us, period
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import SENTINEL, ObjectMissing, Storage, folder_ref, sentinel
+from pixie_proxy.storage.claim import claim_fault
 
 PAGE_ROWS = 200
 """Most rows that one transaction adds: a server beside us waits for no longer than that takes."""
@@ -92,15 +93,9 @@ async def check_pair(index: Index, storage: Storage, *, may_be_new: bool = False
     known = await index.read(lambda tx: stored.get(tx, "storage_id"))
     if found is None:
         raise ConfigError(f"storage: it has no {SENTINEL} file: is it mounted? Nothing was changed")
-    if known is None and not may_be_new:
-        raise ConfigError(
-            "storage: it holds images, and the index is empty: was the index lost? "
-            "Restore a backup of it, or rebuild it: pixie reindex --apply. Nothing was changed"
-        )
-    if known not in {None, found}:
-        raise ConfigError(
-            "storage: this is another storage than the one the index knows. Nothing was changed"
-        )
+    fault = None if known is None and may_be_new else claim_fault(known, found)
+    if fault is not None:
+        raise ConfigError(f"{fault[0]}: {fault[1]}. Nothing was changed")
     return found
 
 

@@ -14,6 +14,7 @@ from pixie_proxy.errors import ClientError, ConfigError, ProxyError
 _COMMANDS = {
     "serve": "Serve the proxy",
     "demo": "Serve with a built-in upstream that draws pictures: no key needed",
+    "doctor": "Say what is wrong with settings, disk, storage, index, clock or upstream, and what mends it",
     "user": "Add, list, show, change, top up, disable and enable users",
     "key": "Add, list, limit, rotate and revoke keys",
     "usage": "Hold the ledger against the provider's bill, and set right what was spent",

@@ -34,7 +34,7 @@ def load_settings(
     """
     environ = os.environ if environ is None else environ
     problems: list[str] = []
-    layers = _read_file(_config_path(path, environ, looks_here=looks_here), problems)
+    layers = _read_file(config_path(path, environ, looks_here=looks_here), problems)
     _overlay_environment(layers, environ, problems)
     for name, value in (flags or {}).items():
         if value is not None:
@@ -49,7 +49,7 @@ def load_settings(
     return _with_default_key(settings, environ)
 
 
-def _config_path(path: Path | None, environ: Mapping[str, str], *, looks_here: bool) -> Path | None:
+def config_path(path: Path | None, environ: Mapping[str, str], *, looks_here: bool = True) -> Path | None:
     """Choose the file: the flag, else PIXIE_CONFIG, else ./config.yaml where there is one."""
     if path is not None:
         return path

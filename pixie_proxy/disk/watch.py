@@ -10,6 +10,7 @@ import asyncio
 import errno
 import logging
 import os
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -80,6 +81,7 @@ class Disk:
         self.ballast = ballast
         self.on_back: list[Callable[[], None]] = []
         """Called when the disk works again."""
+        self._probe = folder / f".probe-{secrets.token_hex(8)}"  # in two containers, process ids are the same
         self._least_bytes = least_bytes
         self._beside = beside
         self._fault: OSError | None = None
@@ -152,7 +154,7 @@ class Disk:
     async def _look(self, threads: WorkerThreads) -> None:
         now = time.monotonic()
         writes = self._fault is not None or now - self._asked_at < _WRITES_FOR_S
-        looking = asyncio.ensure_future(threads.run(self._examine, writes))
+        looking = asyncio.ensure_future(threads.run(self.examine, writes))
         done, _ = await asyncio.wait({looking}, timeout=HUNG_S)
         if not done:
             self._found(OSError(errno.ETIMEDOUT, os.strerror(errno.ETIMEDOUT)))
@@ -160,8 +162,8 @@ class Disk:
         if writes:
             self._wrote_at = now
 
-    def _examine(self, writes: bool) -> OSError | None:
-        """Look at the disk, in a thread; return what is wrong with it."""
+    def examine(self, writes: bool) -> OSError | None:
+        """Look at the disk, in a thread; return what is wrong with it. For any thread."""
         try:
             for path in (self.folder, *self.marks):
                 path.stat()
@@ -177,14 +179,13 @@ class Disk:
         return None
 
     def _write(self) -> None:
-        path = self.folder / f".probe-{os.getpid()}"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(self._probe, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             write_all(descriptor, b"?")
             fsync(descriptor)
         finally:
             os.close(descriptor)
-            path.unlink()
+            self._probe.unlink()
 
     def _measure(self) -> None:
         """See that there is room, and take our ballast from it."""

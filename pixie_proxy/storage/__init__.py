@@ -92,6 +92,12 @@ class Storage(Protocol):
     async def link(self, ref: str, expires_s: int) -> str | None:
         """Give an address that a file can be read at for so long, without us; None if there is to be none."""
 
+    async def probe(self) -> str | None:
+        """Write a small file of its own, read it back and delete it; tell what is peculiar here, if anything is.
+
+        Raises StorageUnavailable, which says what failed.
+        """
+
     async def close(self) -> None:
         """Release what is held."""
 

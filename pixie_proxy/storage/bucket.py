@@ -47,18 +47,45 @@ _RESUMES = 4
 
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>(\w+)</Code>")
-_PASSING = frozenset({"BadDigest", "RequestTimeout", "SlowDown", "XAmzContentSHA256Mismatch"})
+_CHECKSUMS = frozenset({"BadDigest", "InvalidDigest", "XAmzContentSHA256Mismatch"})
+_PASSING = frozenset({"RequestTimeout", "SlowDown"})
+_REGION = (
+    "the bucket lies in another region than storage.s3.region",
+    "set storage.s3.region to the bucket's own",
+)
+_SUMS = (
+    "it finds another checksum than ours",
+    "see whether a proxy before it alters bodies; a server that knows no SHA-256 of bodies can't be used",
+)
 _REFUSALS = {
-    "AccessDenied": "the access key may not do this",
-    "AuthorizationHeaderMalformed": "the bucket lies in another region than storage.s3.region",
-    "ExpiredToken": "the credentials have expired",
-    "InvalidAccessKeyId": "the server does not know the access key",
-    "InvalidBucketName": "the name in storage.s3.bucket is not valid",
-    "NoSuchBucket": "the bucket does not exist",
-    "PermanentRedirect": "the bucket lies in another region than storage.s3.region",
-    "RequestTimeTooSkewed": "the clock of this machine is wrong",
-    "SignatureDoesNotMatch": "the secret access key is wrong",
+    "AccessDenied": (
+        "the access key may not do this",
+        "allow it s3:GetObject, s3:PutObject, s3:DeleteObject and, on the bucket, s3:ListBucket",
+    ),
+    "AuthorizationHeaderMalformed": _REGION,
+    "ExpiredToken": ("the credentials have expired", "renew them"),
+    "InvalidAccessKeyId": ("the server does not know the access key", "mend storage.s3.access_key_id"),
+    "InvalidBucketName": ("the name in storage.s3.bucket is not valid", "mend storage.s3.bucket"),
+    "NoSuchBucket": ("the bucket does not exist", "make it, or mend storage.s3.bucket"),
+    "PermanentRedirect": _REGION,
+    "RequestTimeTooSkewed": ("the clock of this machine is wrong", "set it, and keep it right by NTP"),
+    "SignatureDoesNotMatch": ("the secret access key is wrong", "mend storage.s3.secret_access_key"),
 }
+"""What a server that answers says, by its code: the cause, and what mends it."""
+_UNREACHED = {
+    "dns error": ("the name of its address is not known", "mend storage.s3.endpoint_url, or the DNS"),
+    "ConnectionRefused": (
+        "nobody listens at its address",
+        "start it, or mend storage.s3.endpoint_url",
+    ),
+    "InvalidCertificate": (
+        "its TLS certificate is not to be trusted",
+        "give it a good one, or name the authority behind it in SSL_CERT_FILE",
+    ),
+    "InvalidMessage(": ("it speaks no TLS", "write http:// in storage.s3.endpoint_url, or mend the port"),
+}
+"""What an error says of a server that was not reached: the cause, and what mends it."""
+_ANYWHERE = "look at storage.s3.endpoint_url, at the network and at the server"
 
 
 class ObjectExists(Exception):
@@ -267,30 +294,42 @@ def _told(exc: Exception, key: str) -> tuple[Exception, bool]:
     if isinstance(exc, AlreadyExistsError):
         return ObjectExists(key), False
     if "/latest/api/token" in text:  # where a machine in AWS would learn its role
-        return _refused("there are no credentials: set storage.s3.access_key_id", "none found"), False
+        return _refused("there are no credentials", "none found", "set storage.s3.access_key_id"), False
     if isinstance(exc, FileNotFoundError) and code != "NoSuchBucket":
         return ObjectMissing(key), False
     if status == 416:
         return OutsideRange("The range lies outside the object."), False
     if status == 501:
-        return NotConditional("The S3 storage does not know this request (501)."), False
+        error = NotConditional("The S3 storage does not know this request (501).")
+        return error.mended_by("use a newer version of that server, or another one"), False
     if code in _REFUSALS:
-        return _refused(_REFUSALS[code], code), False
+        reason, remedy = _REFUSALS[code]
+        return _refused(reason, code, remedy), False
     if status in {401, 403}:
-        return _refused("the access key may not do this", str(status)), False
+        reason, remedy = _REFUSALS["AccessDenied"]
+        return _refused(reason, str(status), remedy), False
     if "without LOCATION" in text:
-        return _refused("the bucket lies in another region than storage.s3.region", "redirect"), False
+        reason, remedy = _REGION
+        return _refused(reason, "redirect", remedy), False
     if isinstance(exc, TimeoutError):
         return _unavailable("the server does not answer in time"), True
     if status is None:
+        for sign, (reason, remedy) in _UNREACHED.items():
+            if sign in text:
+                return _unavailable(reason, remedy), "TLS" not in reason
         return _unavailable("the server can't be reached"), True
+    if code in _CHECKSUMS:
+        reason, remedy = _SUMS
+        return _unavailable(f"{reason} ({code})", remedy), True
     may_pass = status >= 500 or status in {408, 429} or code in _PASSING
     return _unavailable(f"the server answers {status}{f' {code}' if code else ''}"), may_pass
 
 
-def _refused(reason: str, code: str) -> StorageRefused:
-    return StorageRefused(f"The S3 storage refuses us: {reason} ({code}).", headers={"retry-after": "10"})
+def _refused(reason: str, code: str, remedy: str) -> StorageRefused:
+    message = f"The S3 storage refuses us: {reason} ({code})."
+    return StorageRefused(message, headers={"retry-after": "10"}).mended_by(remedy)
 
 
-def _unavailable(reason: str) -> StorageUnavailable:
-    return StorageUnavailable(f"The S3 storage is away: {reason}.", headers={"retry-after": "10"})
+def _unavailable(reason: str, remedy: str = _ANYWHERE) -> StorageUnavailable:
+    message = f"The S3 storage is away: {reason}."
+    return StorageUnavailable(message, headers={"retry-after": "10"}).mended_by(remedy)

@@ -22,6 +22,7 @@ from pixie_proxy.disk import SharedSync, fsync, fsync_directory, write_durably
 from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import StorageUnavailable
 from pixie_proxy.storage import MANIFEST, PAGE_FILES, PIECE_BYTES, SENTINEL, ObjectMissing, StoredFile
+from pixie_proxy.storage.probe import round_trip
 from pixie_proxy.threads import WorkerThreads
 
 
@@ -78,6 +79,10 @@ class LocalStorage:
     async def link(self, ref: str, expires_s: int) -> str | None:
         """Give none: files are read through us."""
         return None
+
+    async def probe(self) -> str | None:
+        """Take a small file there and back; none is written where no storage is mounted."""
+        return await round_trip(self, self.put)
 
     async def close(self) -> None:
         """Hold nothing: files are closed as they are read."""

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from pixie_proxy.errors import StorageUnavailable
 from pixie_proxy.storage import MANIFEST, PAGE_FILES, PIECE_BYTES, ObjectMissing, StoredFile
+from pixie_proxy.storage.probe import round_trip
 
 
 class MemoryStorage:
@@ -65,6 +66,10 @@ class MemoryStorage:
     async def link(self, ref: str, expires_s: int) -> str | None:
         """Give none: files are read through us."""
         return None
+
+    async def probe(self) -> str | None:
+        """Take a small file there and back."""
+        return await round_trip(self, self.put)
 
     async def close(self) -> None:
         """Hold nothing."""

@@ -17,6 +17,7 @@ from pixie_proxy.errors import StorageUnavailable
 from pixie_proxy.media import MIMES
 from pixie_proxy.storage import MANIFEST, ObjectMissing, StoredFile
 from pixie_proxy.storage.bucket import PART_BYTES, Bucket, NotConditional, ObjectExists, OutsideRange
+from pixie_proxy.storage.probe import round_trip
 
 UPLOADS = 4
 """Objects that go up at once. Each holds up to PART_BYTES in memory."""
@@ -81,6 +82,10 @@ class S3Storage:
         """Sign an address of the bucket's, if readers may be sent there."""
         return await self._bucket.presign(ref, expires_s) if self._redirects else None
 
+    async def probe(self) -> str | None:
+        """Take a small object there and back, created as those of `adopt` are."""
+        return await round_trip(self, self._create)
+
     async def close(self) -> None:
         """Let what is going up come to its end, within bounds."""
         if running := set(self._adopting.values()):
@@ -88,6 +93,18 @@ class S3Storage:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+    async def _create(self, ref: str, data: bytes) -> str | None:
+        """Write a small object where there is none, and tell of a server that can't promise that."""
+        try:
+            attributes = _attributes(ref, hashlib.sha256(data).hexdigest())
+            await self._bucket.put(ref, data, attributes=attributes, creates=True)
+        except NotConditional:
+            await self.put(ref, data)
+            return "it knows no conditional PUT (501), so we look before we write"
+        except ObjectExists:  # by an earlier try of ours, whose answer was lost
+            pass
+        return None
 
     async def _adopt(self, folder: str, ref: str) -> None:
         """Take a folder over; one that is gone, its manifest up, was taken over by a start that then died."""

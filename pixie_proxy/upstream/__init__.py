@@ -69,6 +69,21 @@ class UpstreamUnframed(UpstreamCut):
     """The answer ended, and nothing but the answer itself can tell whether it is whole."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """An answer to a look. Header names are lower case; `body` is its beginning. `at_s`: our clock when it came."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+    at_s: float
+    took_s: float
+
+
+class Unseen(Exception):
+    """Nobody answers a look; the message says why, in a few words without an address or a key."""
+
+
 class Upstream(Protocol):
     """Something that makes images. Never follows a redirect, never sends a call again by itself."""
 
@@ -76,6 +91,12 @@ class Upstream(Protocol):
         """Send a call and wait for the answer's head.
 
         Raises UpstreamUnreachable when nothing was sent, UpstreamCut when the request went out and no head came.
+        """
+
+    async def look(self, path: str, timeout_s: float) -> Seen:
+        """GET an address below the base URL that costs nothing, such as /models, with the operator's key.
+
+        Raises Unseen when nobody answers.
         """
 
     async def close(self) -> None:

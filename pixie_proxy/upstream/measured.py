@@ -10,7 +10,7 @@ from typing import Literal
 
 from pixie_proxy.errors import UpstreamUnreachable
 from pixie_proxy.metrics import Metrics
-from pixie_proxy.upstream import Upstream, UpstreamRequest, UpstreamResponse, UpstreamUnframed
+from pixie_proxy.upstream import Seen, Upstream, UpstreamRequest, UpstreamResponse, UpstreamUnframed
 
 _Outcome = Literal["ok", "refused", "unreachable", "broken"]
 
@@ -28,6 +28,10 @@ class MeasuredUpstream:
         return _MeasuredSending(
             self._upstream.send(request), self._metrics, self._metrics.model(request.model)
         )
+
+    async def look(self, path: str, timeout_s: float) -> Seen:
+        """Ask, and count nothing."""
+        return await self._upstream.look(path, timeout_s)
 
     async def close(self) -> None:
         """Close connections."""

@@ -19,8 +19,9 @@ from yarl import URL
 from pixie_proxy import __version__
 from pixie_proxy.config import UpstreamSettings
 from pixie_proxy.errors import UpstreamUnreachable
-from pixie_proxy.upstream import FilePart, TextPart, UpstreamCut, UpstreamRequest, UpstreamUnframed
+from pixie_proxy.upstream import FilePart, Seen, TextPart, UpstreamCut, UpstreamRequest, UpstreamUnframed
 from pixie_proxy.upstream.connections import QuietConnector
+from pixie_proxy.upstream.looking import look
 
 _CUTS = (aiohttp.ClientError, HttpProcessingError, RuntimeError, TimeoutError, OSError)
 """What a broken answer raises: aiohttp's own errors, its parser's, and a bare RuntimeError where the parser gave up."""
@@ -158,6 +159,12 @@ class OpenAIUpstream:
             url, data=body, headers=headers, allow_redirects=False, proxy=self._proxy_url
         )
         return _Sending(sending, body, self._connect_timeout_s + self._idle_timeout_s * (1 + request.images))
+
+    async def look(self, path: str, timeout_s: float) -> Seen:
+        """Ask by the way that paid calls take."""
+        return await look(
+            self._session, self._base_url + path, proxy_url=self._proxy_url, timeout_s=timeout_s
+        )
 
     async def close(self) -> None:
         """Close connections."""

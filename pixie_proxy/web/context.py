@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pixie_proxy.pricing import Prices
     from pixie_proxy.records import User
     from pixie_proxy.spool.area import Spool
+    from pixie_proxy.storage.outlook import Outlook
     from pixie_proxy.tasks import TaskKeeper
     from pixie_proxy.upstream.catalog import Catalog
 
@@ -48,6 +49,7 @@ class Context:
     spool: Spool
     handlers: TaskKeeper
     disks: Sequence[Disk]
+    outlook: Outlook
     metrics: Metrics
     uploads: UploadSlots = field(default_factory=UploadSlots)
     started: float = field(default_factory=time.time)

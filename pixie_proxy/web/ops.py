@@ -7,10 +7,12 @@ import asyncio
 from aiohttp import web
 
 from pixie_proxy.errors import IndexUnavailable, ProxyError
+from pixie_proxy.index import Index
 from pixie_proxy.web.context import context_of
 from pixie_proxy.web.gallery import json_response
 
-_INDEX_WAIT_S = 2.0
+_INDEX_WAIT_S = 3.0
+"""How long a commit may take before the index counts as away: a slow disk needs seconds for its fsync."""
 
 
 async def healthz(_: web.Request) -> web.Response:
@@ -19,18 +21,25 @@ async def healthz(_: web.Request) -> web.Response:
 
 
 async def readyz(request: web.Request) -> web.Response:
-    """Say whether a paid call would be admitted now; 503 with the reason where not."""
+    """Say whether a paid call would be admitted now, and what is wrong all the same; 503 with the reason where not."""
     context = context_of(request)
     try:
         await asyncio.gather(*[disk.fresh() for disk in context.disks])
         context.generation.refuse_early()
-        async with asyncio.timeout(_INDEX_WAIT_S):
-            await context.index.read(lambda tx: tx.one("SELECT 1 AS one"))
-    except TimeoutError:
-        return _not_ready(IndexUnavailable("The index does not answer."))
+        _, trouble = await asyncio.gather(_see_index(context.index), context.outlook.trouble())
     except ProxyError as exc:
         return _not_ready(exc)
-    return json_response({"status": "ready"})
+    degraded = [] if trouble is None else [{"reason": trouble.code, "message": trouble.message}]
+    return json_response({"status": "ready", **({"degraded": degraded} if degraded else {})})
+
+
+async def _see_index(index: Index) -> None:
+    """See that a transaction can be written: this one is empty, so it needs the lock and no fsync."""
+    try:
+        async with asyncio.timeout(_INDEX_WAIT_S):
+            await index.write(lambda _: None)
+    except TimeoutError:
+        raise IndexUnavailable("The index can't be written: it is locked, or its disk hangs.") from None
 
 
 def _not_ready(why: ProxyError) -> web.Response:

@@ -155,8 +155,20 @@ async def test_read_only_and_full_are_seen_without_a_write(
         return type("Status", (), {**fields, "f_files": 10, "f_favail": 10, **change})()
 
     disk = Disk("test", tmp_path, least_bytes=1024 * 1024)
-    assert disk._examine(writes=False) is None
+    assert disk.examine(writes=False) is None
     monkeypatch.setattr(os, "statvfs", changed)
-    found = disk._examine(writes=False)
+    found = disk.examine(writes=False)
     assert found is not None
     assert found.errno == reason
+
+
+async def test_two_that_watch_one_folder_do_not_meet(tmp_path: Path) -> None:
+    """Processes of two containers may have the same id: neither takes the other's probe away."""
+    watches = [Disk("test", tmp_path) for _ in range(2)]
+
+    def examine(disk: Disk) -> list[OSError | None]:
+        return [disk.examine(writes=True) for _ in range(50)]
+
+    found = await asyncio.gather(*[asyncio.to_thread(examine, disk) for disk in watches])
+    assert found == [[None] * 50] * 2
+    assert list(tmp_path.iterdir()) == []

@@ -12,6 +12,7 @@ from pixie_proxy.errors import StorageUnavailable
 from pixie_proxy.storage import MANIFEST, PIECE_BYTES, SENTINEL, ObjectMissing, Storage, bucket
 from pixie_proxy.storage import local as local_storage
 from pixie_proxy.storage import memory as memory_storage
+from pixie_proxy.storage.memory import MemoryStorage
 from tests.storage.folders import FILES, a_folder, content, files_of
 
 
@@ -158,3 +159,35 @@ async def test_delete_takes_a_file_or_a_folder(storage: Storage, tmp_path: Path)
         with pytest.raises(ObjectMissing):
             await storage.size(f"{ref}/request.json")
     assert await files_of(storage, neighbour) == FILES
+
+
+async def test_a_probe_goes_there_and_back(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under a name that no image has; nothing of it stays, and only what is peculiar is told."""
+    monkeypatch.setattr("pixie_proxy.storage.probe.secrets.token_hex", lambda _: "0" * 16)
+    assert "(501)" in (await storage.probe() or "(501)")
+    with pytest.raises(ObjectMissing):
+        await storage.size(f".probe-{'0' * 16}")
+
+
+async def test_a_probe_tells_what_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other bytes, none, or none that can be removed."""
+
+    async def refuses(_: str) -> None:
+        raise StorageUnavailable("The storage refuses us.")
+
+    async def keeps_less(ref: str, data: bytes) -> None:
+        storage.files[ref] = data[:-1]
+
+    async def keeps_nothing(ref: str, data: bytes) -> None:
+        pass
+
+    for method, fault, told in (
+        ("put", keeps_less, "gives other bytes than it took, so no probe can be read."),
+        ("put", keeps_nothing, "has lost what was just written"),
+        ("delete", refuses, "refuses us, so no probe can be deleted."),
+    ):
+        storage = MemoryStorage()
+        monkeypatch.setattr(storage, method, fault)
+        with pytest.raises(StorageUnavailable) as raised:
+            await storage.probe()
+        assert told in raised.value.message

@@ -117,19 +117,25 @@ async def run_proxy(
         await runner.cleanup()
 
 
+def config_file(data_dir: Path, upstream_url: str, **sections: Mapping[str, Any]) -> Path:
+    """Write the settings of a test beside its data directory, for a process of its own."""
+    settings = settings_for(data_dir, upstream_url, **sections)
+    tree = settings.model_dump(mode="json", exclude={"users", "upstream"})
+    upstream = {**settings.upstream.model_dump(mode="json"), "api_key": UPSTREAM_KEY}
+    tree |= {"users": _USERS, "upstream": upstream}
+    for name, section in sections.items():  # as it was given: a dump hides secrets
+        tree[name] = {**tree[name], **section} if isinstance(tree.get(name), dict) else section
+    config = data_dir.parent / f"{data_dir.name}.yaml"
+    config.write_text(yaml.safe_dump(tree))
+    return config
+
+
 @asynccontextmanager
 async def spawn_proxy(
     data_dir: Path, upstream_url: str, *, prefix: tuple[str, ...] = (), **sections: Mapping[str, Any]
 ) -> AsyncIterator[RunningProxy]:
     """Serve a proxy as `pixie serve` in a process of its own, which is killed at the end. `prefix`: strace and such."""
-    settings = settings_for(data_dir, upstream_url, **sections)
-    tree = settings.model_dump(mode="json", exclude={"users", "upstream"})
-    for name, section in sections.items():  # as it was given: a dump hides secrets
-        tree[name] = {**tree[name], **section} if isinstance(tree.get(name), dict) else section
-    tree["users"] = _USERS
-    tree["upstream"] = {**settings.upstream.model_dump(mode="json"), "api_key": UPSTREAM_KEY}
-    config = data_dir.parent / f"{data_dir.name}.yaml"
-    config.write_text(yaml.safe_dump(tree))
+    config = config_file(data_dir, upstream_url, **sections)
     process = await asyncio.create_subprocess_exec(
         *prefix,
         sys.executable,

@@ -16,11 +16,12 @@ import subprocess
 import time
 import urllib.request
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -45,6 +46,17 @@ class S3Server:
     access_key: str
     secret_key: str
     processes: tuple[subprocess.Popen[bytes], ...]
+    admin: Callable[..., None] | None = None
+    """Runs `radosgw-admin` with these arguments."""
+
+    def reading_key(self) -> dict[str, str]:
+        """Make a key of the same user that may read and list, and no more (Ceph only)."""
+        assert self.admin is not None
+        key = {"access_key_id": f"AKIA{uuid.uuid4().hex[:12]}", "secret_access_key": uuid.uuid4().hex}
+        name = f"test:{uuid.uuid4().hex[:8]}"
+        self.admin("subuser", "create", "--uid", "test", "--subuser", name, "--access", "read", "--key-type", "s3",
+                   "--access-key", key["access_key_id"], "--secret-key", key["secret_access_key"])  # fmt: skip
+        return key
 
     def bucket(self, **settings: Any) -> dict[str, Any]:
         """Make a bucket; give the `storage.s3` settings for it, with `settings` over them."""
@@ -132,14 +144,26 @@ def running_ceph(folder: Path) -> Iterator[S3Server]:
         _run_at_once(folder, *[(*ceph, "osd", "pool", "create", pool, "4") for pool in _POOLS])
         gateway = start("radosgw", *own, "-n", "client.rgw", "-f")
         key, secret = "AKIATEST", "secretsecret123"
-        run("radosgw-admin", *own, "-n", "client.rgw", "user", "create", "--uid", "test", "--display-name",
-            "test", "--access-key", key, "--secret-key", secret)  # fmt: skip
+        admin = partial(run, "radosgw-admin", *own, "-n", "client.rgw")
+        admin(
+            "user",
+            "create",
+            "--uid",
+            "test",
+            "--display-name",
+            "test",
+            "--access-key",
+            key,
+            "--secret-key",
+            secret,
+        )
         _wait_for(port)
         yield S3Server(
             url=f"http://127.0.0.1:{port}",
             access_key=key,
             secret_key=secret,
             processes=(gateway, osd, mon),
+            admin=admin,
         )
 
 
