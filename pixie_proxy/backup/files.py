@@ -92,12 +92,17 @@ class _NewFile:
         os.close(self._descriptor)
 
 
-def copy_spool(spool: Path, tree: Tree, run: str) -> dict[str, list[Sum]]:
-    """Copy every call that lies in the spool, by its id; one that storage takes over meanwhile is left out."""
+def copy_spool(spool: Path, tree: Tree, run: str, only: str | None = None) -> dict[str, list[Sum]]:
+    """Copy every call that lies in the spool, or `only` one; give their files by the calls' ids.
+
+    A call that storage takes over meanwhile is left out.
+    """
     found: dict[str, list[Sum]] = {}
     for process in processes_in(spool) if spool.is_dir() else ():
         with suppress(FileNotFoundError):  # the process has ended meanwhile
             for call in calls_in(process):
+                if only not in {None, call.name}:
+                    continue
                 ref = f"{run}/{SPOOL}/{process.name}/{call.name}"
                 try:
                     found[call.name] = list(_copy_call(call, tree, ref))

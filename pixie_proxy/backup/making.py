@@ -8,8 +8,7 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from itertools import groupby
 from pathlib import Path
@@ -22,7 +21,6 @@ from pixie_proxy.audit.rebuild import check_ids
 from pixie_proxy.backup.files import Tree, copy_spool, file_sha256, side_by_side, size_of
 from pixie_proxy.backup.record import (
     INDEX,
-    SPOOL,
     STATE_PREFIX,
     SUMS,
     Record,
@@ -47,19 +45,6 @@ Progress = Callable[[int, int], None]
 """Is told of images that are done, and of their bytes."""
 
 
-@dataclass(slots=True, kw_only=True)
-class _Found:
-    """What a run has come across."""
-
-    files: int = 0
-    size_bytes: int = 0
-    image_bytes: int = 0
-    images: int = 0
-    damaged: int = 0
-    missing: dict[str, str] = field(default_factory=dict)
-    """Requests of images that were nowhere, by the images' refs."""
-
-
 async def make_backup(source: Source, target: Path, progress: Progress) -> Record:
     """Bring the backup in `target` up to date, or make its first. Raises ConfigError, ProxyError, OSError."""
     with copying.open_beside(source.index) as live:
@@ -70,7 +55,7 @@ async def make_backup(source: Source, target: Path, progress: Progress) -> Recor
             check_room(source, target, live, earlier)
             writers = WorkerThreads(_FOLDERS_AT_ONCE, "backup")
             try:
-                record = await _Run(source, target, live, earlier, storage_id, progress).make()
+                record = await _Run(source, target, live, earlier, progress).make(storage_id)
                 await asyncio.to_thread(record.write, target)
                 await sweep(target, record, writers)
             finally:
@@ -82,125 +67,125 @@ class _Run:
     """One run."""
 
     def __init__(
-        self,
-        source: Source,
-        target: Path,
-        live: Tx,
-        earlier: Record | None,
-        storage_id: str,
-        progress: Progress,
+        self, source: Source, target: Path, live: Tx, earlier: Record | None, progress: Progress
     ) -> None:
         self._source = source
         self._target = target
         self._live = live
         self._earlier = earlier
-        self._storage_id = storage_id
         self._progress = progress
         self._tree = Tree(target)
-        self._found = _Found()
         self._slots = asyncio.Semaphore(_FOLDERS_AT_ONCE)
+        self._made_us = time.time_ns() // 1000
+        moment = datetime.fromtimestamp(self._made_us // 1_000_000, UTC)
+        self._run = f"{moment:%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
+        self._copy: Tx = live  # the index copy, once that is made
+        self._spooled: dict[str, list[Sum]] = {}
+        self._files = self._size_bytes = self._image_bytes = 0
+        self._missing: set[str] = set()
+        self._damaged: set[str] = set()
 
-    async def make(self) -> Record:
+    async def make(self, storage_id: str) -> Record:
         """Copy everything, in the order that `backup` explains."""
-        made_us = time.time_ns() // 1000
-        run = f"{datetime.fromtimestamp(made_us // 1_000_000, UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(2)}"
-        folder = self._target / run
+        folder = self._target / self._run
         folder.mkdir(mode=0o700)
         index = folder / INDEX
         await asyncio.to_thread(copying.copy_index, self._source.index, index)
         if (fault := await asyncio.to_thread(integrity_fault, index)) is not None:
             raise ConfigError(f"index: {self._source.index} is damaged ({fault}): it is not backed up")
-        made = os.open(folder / SUMS, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        with os.fdopen(made, "w", encoding="utf-8") as sums:
-            with copying.open_copy(index) as copy:
-                schema = copying.schema(copy)
-                spooled = await asyncio.to_thread(copy_spool, self._source.spool, self._tree, run)
-                spooled = self._without_newer(spooled, copy, folder)
+        descriptor = os.open(folder / SUMS, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as sums:
+            with copying.open_copy(index) as self._copy:
+                schema = copying.schema(self._copy)
+                self._spooled = await asyncio.to_thread(copy_spool, self._source.spool, self._tree, self._run)
+                self._leave_newer()
                 if self._source.has_images:
-                    await self._copy_images(copy, spooled, sums)
-                copying.forget_sessions(copy)
-                self._follow(copy)
-                self._found.images = images.count(copy)
-            sums.writelines(self._line(line) for lines in spooled.values() for line in lines)
-            sums.write(self._line(Sum(f"{run}/{INDEX}", await asyncio.to_thread(file_sha256, index))))
+                    try:
+                        await self._copy_images(sums)
+                    except ExceptionGroup as failed:
+                        raise failed.exceptions[0] from None
+                copying.forget_sessions(self._copy)
+                self._follow()
+                count = images.count(self._copy)
+            self._note(sums, [each for found in self._spooled.values() for each in found])
+            self._note(sums, [Sum(f"{self._run}/{INDEX}", await asyncio.to_thread(file_sha256, index))])
             sums.flush()
             os.fsync(sums.fileno())
         fsync_directory(folder)
         fsync_directory(self._target)
         return Record(
             pixie=__version__,
-            made_us=made_us,
-            run=run,
+            made_us=self._made_us,
+            run=self._run,
             schema=schema,
-            storage_id=self._storage_id,
+            storage_id=storage_id,
             has_images=self._source.has_images,
-            images=self._found.images,
-            files=self._found.files,
-            size_bytes=self._found.size_bytes,
-            image_bytes=self._found.image_bytes,
-            spooled_calls=len(spooled),
-            missing=len(self._found.missing),
-            damaged=self._found.damaged,
+            images=count,
+            files=self._files,
+            size_bytes=self._size_bytes,
+            image_bytes=self._image_bytes,
+            spooled_calls=len(self._spooled),
+            missing=len(self._missing),
+            damaged=len(self._damaged),
             sums_sha256=await asyncio.to_thread(file_sha256, folder / SUMS),
         )
 
-    def _line(self, found: Sum) -> str:
-        self._found.files += 1
-        self._found.size_bytes += size_of(self._target / found.path) or 0
-        return found.line()
+    def _note(self, sums: TextIO, found: Iterable[Sum]) -> None:
+        for each in found:
+            self._files += 1
+            self._size_bytes += size_of(self._target / each.path) or 0
+            sums.write(each.line())
 
-    def _is_newer(self, request_id: str, copy: Tx) -> bool:
+    def _is_newer(self, request_id: str) -> bool:
         """Tell whether a call began after the index copy was made: its row comes before anything else of it."""
-        return not copying.has_call(copy, request_id) and copying.has_call(self._live, request_id)
+        return not copying.has_call(self._copy, request_id) and copying.has_call(self._live, request_id)
 
-    def _without_newer(
-        self, spooled: Mapping[str, list[Sum]], copy: Tx, folder: Path
-    ) -> dict[str, list[Sum]]:
-        newer = {call for call in spooled if self._is_newer(call, copy)}
-        for call in newer:
-            for path in (folder / SPOOL).glob(f"*/{call}"):
-                shutil.rmtree(path)
-        return {call: sums for call, sums in spooled.items() if call not in newer}
+    def _leave_newer(self) -> None:
+        """Leave calls that the index copy can't know to the next run."""
+        for call in [call for call in self._spooled if self._is_newer(call)]:
+            shutil.rmtree((self._target / self._spooled.pop(call)[0].path).parent)
 
-    async def _copy_images(self, copy: Tx, spooled: Mapping[str, list[Sum]], sums: TextIO) -> None:
+    async def _copy_images(self, sums: TextIO) -> None:
         """Go through storage, the earlier backup and the index copy side by side, folder by folder."""
         batch: list[asyncio.Task[list[Sum]]] = []
 
         async def write() -> None:
             for task in batch:
-                sums.writelines(self._line(found) for found in await task)
+                self._note(sums, await task)
             batch.clear()
 
         async with asyncio.TaskGroup() as group:
             async for ref, (stored, known, rows) in side_by_side(
-                requests(self._source.storage), folder_sums(self._target, self._earlier), _rows(copy)
+                requests(self._source.storage), folder_sums(self._target, self._earlier), _rows(self._copy)
             ):
-                batch.append(group.create_task(self._folder(ref, stored, known, rows, copy, spooled)))
+                batch.append(group.create_task(self._folder(ref, stored, known, rows)))
                 if len(batch) == _BATCH:
                     await write()
             await write()
 
-    async def _folder(
-        self, ref: str, stored: Any, known: Any, rows: Any, copy: Tx, spooled: Mapping[str, list[Sum]]
-    ) -> list[Sum]:
+    async def _folder(self, ref: str, stored: Folder | None, known: Any, rows: Any) -> list[Sum]:
         """Copy what a request's folder has and the backup lacks; give all that the backup is to have of it."""
         request_id = ref.rpartition("/")[2]
-        if rows is None and (stored is None or self._is_newer(request_id, copy)):
+        wanted: set[str] = rows or set()
+        if not wanted and (stored is None or self._is_newer(request_id)):
             return []
         async with self._slots:
             kept = await self._copy_folder(stored, known or {}) if stored else {}
-            wanted = set(rows or ())
             if not wanted <= kept.keys():
                 kept |= self._from_earlier(ref, known or {}, wanted - kept.keys())
-            spooled_names = {sum_.path.rpartition("/")[2] for sum_ in spooled.get(request_id, ())}
-            if not wanted <= kept.keys() | spooled_names:  # it may have moved on under our eyes, or back
+            if not wanted <= kept.keys() | self._in_spool(request_id):  # it moves: spool first, then storage
+                spool, run = self._source.spool, self._run
+                self._spooled |= await asyncio.to_thread(copy_spool, spool, self._tree, run, request_id)
                 kept |= await self._copy_folder(await folder_of(self._source.storage, request_id), {})
-        for name in wanted - kept.keys() - spooled_names:
-            self._found.missing[f"{ref}/{name}"] = request_id
+        for name in wanted - kept.keys() - self._in_spool(request_id):
+            self._missing.add(f"{ref}/{name}")
         size_bytes = sum(size_of(self._target / ref / name) or 0 for name in wanted & kept.keys())
-        self._found.image_bytes += size_bytes
+        self._image_bytes += size_bytes
         self._progress(len(wanted), size_bytes)
         return [Sum(f"{ref}/{name}", sha256) for name, sha256 in sorted(kept.items())]
+
+    def _in_spool(self, request_id: str) -> set[str]:
+        return {found.path.rpartition("/")[2] for found in self._spooled.get(request_id, ())}
 
     def _from_earlier(self, ref: str, known: Mapping[str, str], names: set[str]) -> dict[str, str]:
         """Keep what storage has lost since, and the manifest with it."""
@@ -236,13 +221,14 @@ class _Run:
                     kept[name] = wanted
                     continue
                 kept[name] = await self._tree.take(self._source.storage, file.ref)
-                self._found.damaged += wanted not in {None, kept[name]}
+                if wanted not in {None, kept[name]}:
+                    self._damaged.add(file.ref)
             except ObjectMissing:  # it went meanwhile
                 continue
             except StorageUnavailable:
                 if await sentinel(self._source.storage) is None:
                     raise
-                self._found.damaged += 1  # a bad sector: the others can be saved
+                self._damaged.add(file.ref)  # a bad sector: the others can be saved
         return kept
 
     async def _copy_state(self, ref: str) -> dict[str, str]:
@@ -264,8 +250,9 @@ class _Run:
             return {}
         return {image.file: image.sha256 for image in found.images}
 
-    def _follow(self, copy: Tx) -> None:
+    def _follow(self) -> None:
         """Note in the index copy what has changed since it was made, and may be in the folders that came after it."""
+        copy = self._copy
         current = copying.image_states(self._live)
         now = next(current, None)
         for image_id, then in copying.image_states(copy):
@@ -276,7 +263,7 @@ class _Run:
                     copying.rewrite_state(copy, then)
                 continue
             copying.forget_image(copy, image_id, then)
-            self._found.missing.pop(then.ref, None)
+            self._missing.discard(then.ref)
             if not (self._target / folder_ref(then.request_id)).exists():
                 copying.forget_folder(copy, then.request_id)
 
