@@ -25,8 +25,8 @@ from pixie_proxy.records import new_id
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import MANIFEST, STATE, Storage, StoredFile, folder_ref
 from tests.audit.conftest import House, an_image, pixels
-from tests.support.mounts import fill, small_disk, unfill
 from tests.support.calls import ANN, a_call, a_manifest
+from tests.support.mounts import fill, small_disk, unfill
 
 QUIET = lambda _images, _bytes: None  # noqa: E731
 

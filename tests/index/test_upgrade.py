@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -49,11 +47,13 @@ INSERT INTO users (id, name, role, created_us) VALUES ('usr_1', 'ann', 'member',
 WITH RECURSIVE c (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c LIMIT {rows})
 INSERT INTO requests (id, user_id, kind, model, prompt, images_asked, is_stream, fingerprint, state, hold_micros,
     cost_micros, process, created_us, skeleton)
-SELECT printf('req_%08d', n), 'usr_1', 'generation', 'm', 'a fox ' || n, 1, 0, 'f' || n, 'done', 5, 3, 'p', n, zeroblob(200)
+SELECT printf('req_%08d', n), 'usr_1', 'generation', 'm', 'a fox ' || n, 1, 0, 'f' || n, 'done', 5, 3, 'p', n,
+    zeroblob(200)
 FROM c;
-INSERT INTO images (id, request_id, position, owner_id, ref, mime, size_bytes, sha256, visibility, created_us, kind, model,
-    siblings)
-SELECT 'img_' || id, id, 0, user_id, 'images/' || id, 'image/png', 9, id, 'team', created_us, kind, model, 1 FROM requests;
+INSERT INTO images (id, request_id, position, owner_id, ref, mime, size_bytes, sha256, visibility, created_us, kind,
+    model, siblings)
+SELECT 'img_' || id, id, 0, user_id, 'images/' || id, 'image/png', 9, id, 'team', created_us, kind, model, 1
+FROM requests;
 """
 
 
@@ -233,7 +233,11 @@ def test_an_upgrade_that_was_killed_keeps_the_copy_of_its_beginning(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not one from half way, which neither the old nor the new program is for. After a way back it is made anew."""
-    path, kept, newest = tmp_path / "pixie.db", tmp_path / f"pixie.db.before-{NEWEST}", until(tmp_path, NEWEST)
+    path, kept, newest = (
+        tmp_path / "pixie.db",
+        tmp_path / f"pixie.db.before-{NEWEST}",
+        until(tmp_path, NEWEST),
+    )
 
     def start() -> None:
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
