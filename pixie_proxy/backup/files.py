@@ -6,10 +6,10 @@ import asyncio
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncIterator, Iterable, Iterator
-from contextlib import suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Iterator
+from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from pixie_proxy.audit.judging import PART
 from pixie_proxy.backup.record import SPOOL, Sum
@@ -29,16 +29,17 @@ class Tree:
 
     async def take(self, storage: Storage, ref: str) -> str:
         """Copy a file of storage to the same ref; return its SHA-256. Raises ObjectMissing, StorageUnavailable."""
-        pieces = storage.read(ref)
-        piece = await anext(pieces, b"")  # a file that is not there leaves no folder behind
-        file: _NewFile = await asyncio.to_thread(self._begin, ref)
-        try:
-            while piece:
-                await asyncio.to_thread(file.add, piece)
-                piece = await anext(pieces, b"")
-            return await asyncio.to_thread(self._end, file)
-        finally:
-            file.close()
+        # Closed at once where the disk is full: a file that is left to the collector stays open for a while.
+        async with aclosing(cast("AsyncGenerator[bytes, None]", storage.read(ref))) as pieces:
+            piece = await anext(pieces, b"")  # a file that is not there leaves no folder behind
+            file: _NewFile = await asyncio.to_thread(self._begin, ref)
+            try:
+                while piece:
+                    await asyncio.to_thread(file.add, piece)
+                    piece = await anext(pieces, b"")
+                return await asyncio.to_thread(self._end, file)
+            finally:
+                file.close()
 
     def write(self, ref: str, pieces: Iterable[bytes]) -> str:
         """Write a file and return its SHA-256; it blocks."""

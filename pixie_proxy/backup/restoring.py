@@ -85,8 +85,27 @@ async def damage(target: Path, record: Record, progress: Progress) -> list[str]:
     return sorted(damaged)
 
 
-async def check_place(target: Path, record: Record, data_dir: Path, storage: Storage) -> None:
+async def check_place(
+    target: Path, record: Record, data_dir: Path, storage: Storage, *, images_only: bool = False
+) -> None:
     """See that a house can be restored here. Raises ConfigError, which says what is in the way."""
+    if not images_only:
+        _check_index_place(target, record, data_dir)
+    found = await sentinel(storage)
+    if found is None and [page async for page in storage.walk(IMAGES)]:
+        raise ConfigError(
+            f"storage: it holds images, and has no {SENTINEL} file: restore into an empty one. Nothing was changed"
+        )
+    if found not in {None, record.storage_id}:
+        raise ConfigError("storage: it is another one than that of the backup. Nothing was changed")
+    if not record.has_images and (images_only or found is None):
+        raise ConfigError(
+            "storage: the backup is without images, and this is not the storage that it was made of. "
+            "Nothing was changed"
+        )
+
+
+def _check_index_place(target: Path, record: Record, data_dir: Path) -> None:
     with copying.open_beside(target / record.run / INDEX) as tx:
         check_schema(copying.schema(tx))
     for name in (INDEX, f"{INDEX}-wal"):
@@ -99,18 +118,6 @@ async def check_place(target: Path, record: Record, data_dir: Path, storage: Sto
     if spool.is_dir() and any(is_alive(spool, folder.name) for folder in processes_in(spool)):
         raise ConfigError(
             f"server.data_dir: a server works in {data_dir}: stop it first. Nothing was changed"
-        )
-    found = await sentinel(storage)
-    if found is None and [page async for page in storage.walk(IMAGES)]:
-        raise ConfigError(
-            f"storage: it holds images, and has no {SENTINEL} file: restore into an empty one. Nothing was changed"
-        )
-    if found not in {None, record.storage_id}:
-        raise ConfigError("storage: it is another one than that of the backup. Nothing was changed")
-    if found is None and not record.has_images:
-        raise ConfigError(
-            "storage: the backup is without images, and this is not the storage that it was made of. "
-            "Nothing was changed"
         )
 
 
@@ -136,6 +143,7 @@ async def restore(
     *,
     damaged: Collection[str],
     progress: Progress,
+    images_only: bool = False,
 ) -> Restored:
     """Bring images, spool and index back; `damaged` files are left out. Raises ProxyError, OSError, ConfigError."""
     result = Restored(left_out=sorted(damaged))
@@ -164,9 +172,10 @@ async def restore(
             progress(len(images), sum(size_of(target / ref / name) or 0 for name in images))
 
     await asyncio.gather(*[worker() for _ in range(_AT_ONCE)])
-    await asyncio.to_thread(_restore_spool, target, record, data_dir, damaged)
-    shutil.rmtree(stage)
-    await asyncio.to_thread(_restore_index, target, record, data_dir)
+    if not images_only:
+        await asyncio.to_thread(_restore_spool, target, record, data_dir, damaged)
+        await asyncio.to_thread(_restore_index, target, record, data_dir)
+    stage.rmdir()
     return result
 
 
@@ -212,7 +221,7 @@ def _restore_spool(target: Path, record: Record, data_dir: Path, damaged: Collec
 def _restore_index(target: Path, record: Record, data_dir: Path) -> None:
     path = f"{record.run}/{INDEX}"
     (found,) = [each for each in read_sums(target, record) if each.path == path]
-    made = data_dir / STAGE
+    made = data_dir / STAGE / "index"
     _copy_all(made, [(target / path, INDEX, found.sha256)])
     (made / INDEX).rename(data_dir / INDEX)
     made.rmdir()

@@ -30,6 +30,9 @@ _SHOWN = 20
 @config_options
 @click.option("--check", "checks_only", is_flag=True, help="Read the whole backup, and change nothing")
 @click.option("--skip-damaged", is_flag=True, help="Restore all but the files that are damaged in the backup")
+@click.option(
+    "--images-only", is_flag=True, help="Bring only images back that storage lacks; the index stays as it is"
+)
 @json_option
 def command(
     source: Path,
@@ -38,6 +41,7 @@ def command(
     *,
     checks_only: bool,
     skip_damaged: bool,
+    images_only: bool,
     as_json: bool,
 ) -> int:
     """Bring everything back from the backup in DIR, into an empty data directory.
@@ -58,7 +62,7 @@ def command(
     is_usable = f"{record.run}/{INDEX}" not in damaged and (skip_damaged or not damaged)
     restored = None
     if is_usable and not checks_only:
-        restored = asyncio.run(_restore(settings, source, record, damaged))
+        restored = asyncio.run(_restore(settings, source, record, damaged, images_only=images_only))
     if as_json:
         show_json(
             {
@@ -76,7 +80,9 @@ def command(
     return 1 if damaged else 0
 
 
-async def _restore(settings: Settings, source: Path, record: Record, damaged: list[str]) -> Restored:
+async def _restore(
+    settings: Settings, source: Path, record: Record, damaged: list[str], *, images_only: bool
+) -> Restored:
     server = settings.server.model_copy(update={"require_existing": False})
     settings = settings.model_copy(update={"server": server})  # an index that is lost is what we are for
     backends.prepare_data_dir(settings)
@@ -84,16 +90,29 @@ async def _restore(settings: Settings, source: Path, record: Record, damaged: li
     writers = WorkerThreads(_THREADS, "durable")
     storage = backends.open_storage(settings, writers, Spool(data_dir / "spool", writers).disk)
     try:
-        await restoring.check_place(source, record, data_dir, storage)
+        await restoring.check_place(source, record, data_dir, storage, images_only=images_only)
         is_local = settings.storage.kind == "local"
         restoring.check_room(record, data_dir, settings.storage_path if is_local else None)
         with progress("Restoring", record.images) as advance:
             restored = await restoring.restore(
-                source, record, data_dir, storage, damaged=damaged, progress=advance
+                source,
+                record,
+                data_dir,
+                storage,
+                damaged=damaged,
+                progress=advance,
+                images_only=images_only,
             )
     finally:
         await storage.close()
         await asyncio.to_thread(writers.close)
+    if not images_only:
+        await _recover(settings)
+    return restored
+
+
+async def _recover(settings: Settings) -> None:
+    """Settle what was under way, as the next start would: then storage, index and spool agree."""
     async with open_house(settings) as house:
         finisher = Finisher(house.index, house.storage)
         house.spool.open()
@@ -101,7 +120,6 @@ async def _restore(settings: Settings, source: Path, record: Record, damaged: li
             await Recovery(house.spool, house.index, house.storage, finisher, house.writers).once()
         finally:
             house.spool.close()
-    return restored
 
 
 def _show(record: Record, damaged: list[str], restored: Restored | None) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch
 
+import pytest
+
 from pixie_proxy import logs
 from pixie_proxy.cli import main
 
@@ -62,15 +64,14 @@ async def pixie_here(*arguments: str) -> Ended:
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
 
     def run() -> int:
-        try:
+        with pytest.raises(SystemExit) as ended:
             main(list(arguments))
-        except SystemExit as ended:
-            return int(ended.code or 0)
+        return int(ended.value.code or 0)
 
     # Logging is this process's own.
     with patch.object(logs, "set_up"), redirect_stdout(out), redirect_stderr(err):
         code = await asyncio.to_thread(run)
-    return Ended(code, *[each.buffer.getvalue().decode() for each in (out, err)])  # type: ignore[attr-defined]
+    return Ended(code, *[each.buffer.getvalue().decode() for each in (out, err)])
 
 
 @asynccontextmanager

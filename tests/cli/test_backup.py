@@ -40,7 +40,7 @@ async def buy(proxy: RunningProxy, *, key: str | None = None, **fields: Any) -> 
 async def run(tmp_path: Path, *arguments: str) -> Ended:
     """Run a command, with every path below `tmp_path`."""
     command, *others = arguments
-    options = {"--data", "--json", "--check", "--skip-damaged", "--fix", "add", "eve"}
+    options = {"--data", "--json", "--check", "--skip-damaged", "--fix", "--images-only", "add", "eve"}
     return await pixie_here(command, *[each if each in options else str(tmp_path / each) for each in others])
 
 
@@ -159,6 +159,21 @@ async def test_a_lost_index_comes_back_to_the_images_that_are_there(
     assert (data / "storage" / ref).read_bytes() == png()
     assert (await run(tmp_path, "verify", "--fix", "--data", "copy")).code == 0
     assert len(outside.rows(data, "SELECT id FROM images")) == 6
+
+
+async def test_lost_images_come_back_beside_the_index_that_is_there(
+    used: RunningProxy, tmp_path: Path
+) -> None:
+    """The index is younger than the backup, and stays; the proxy may go on."""
+    await backed_up(used)
+    await buy(used, prompt="after the backup")
+    await outside.settled(used.data_dir)
+    storage, images = used.data_dir / "storage", outside.rows(used.data_dir, "SELECT ref FROM images")
+    shutil.rmtree(storage / images[0]["ref"].rpartition("/")[0])
+    ended = await run(tmp_path, "restore", "bak", "--data", "data", "--images-only")
+    assert (ended.code, ended.err) == (0, "")
+    assert outside.rows(used.data_dir, "SELECT ref FROM images") == images
+    assert (await run(tmp_path, "verify", "--data", "data")).code == 0
 
 
 async def test_places_that_nothing_is_restored_to(

@@ -83,10 +83,10 @@ async def test_a_backup_under_load_restores_to_a_whole_house(
             traffic.is_cut = False
         shutil.rmtree(data)
         data = tmp_path / f"data-{number}"
-        arguments = ("restore", str(target), "--data", str(data))
-        await kill_a_run(random, run_s, *arguments, cwd=tmp_path)
+        restore = ("restore", str(target), "--data", str(data))
+        await kill_a_run(random, run_s, *restore, cwd=tmp_path)
         if not (data / "pixie.db").exists():
-            ended = await pixie_here(*arguments)
+            ended = await pixie_here(*restore)
             assert (ended.code, ended.err) == (0, "")
         else:  # killed behind its last step but recovery, which is what every start begins with
             assert (await pixie_here("verify", "--fix", "--data", str(data))).code == 0
