@@ -59,6 +59,9 @@ log = logging.getLogger(__name__)
 WRITER_THREADS = 16
 """Durable writes at once; each is mostly a wait for the disk."""
 
+READ_LIMIT_S = 5.0
+"""How long a read of the index may take: one without an end would keep others waiting, and the log growing."""
+
 LAST_HANDLERS_S = 5.0
 """How long the end waits for handlers whose clients have left: each is about to close its files."""
 
@@ -105,7 +108,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         disks = [spool.disk] if storage.disk is None else [spool.disk, storage.disk]
         upstream = MeasuredUpstream(backends.open_upstream(settings), metrics)
         closing.push_async_callback(upstream.close)
-        index = await backends.open_index(settings, spool.disk)
+        index = await backends.open_index(settings, spool.disk, read_limit_s=READ_LIMIT_S)
         closing.push_async_callback(index.close)
         closing.push_async_callback(_close_spool, spool, index)
         closing.push_async_callback(storage.close)

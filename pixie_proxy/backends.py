@@ -62,12 +62,19 @@ def open_storage(
     return LocalStorage(path, writers, beside=data_disk if is_beside else None)
 
 
-async def open_index(settings: Settings, disk: Disk | None = None) -> Index:
-    """Open the index of the settings, made or migrated if need be. Raises ConfigError, IndexUnavailable."""
+async def open_index(
+    settings: Settings, disk: Disk | None = None, *, read_limit_s: float | None = None
+) -> Index:
+    """Open the index of the settings, made or migrated if need be. Raises ConfigError, IndexUnavailable.
+
+    No read takes longer than `read_limit_s`: it is ended with IndexUnavailable.
+    """
     if settings.index.url is not None:
         raise ConfigError(_NO_POSTGRES)
     data_dir = settings.server.data_dir
-    return await open_sqlite(data_dir / INDEX_FILE, lock_path=data_dir / LOCK_FILE, disk=disk)
+    return await open_sqlite(
+        data_dir / INDEX_FILE, lock_path=data_dir / LOCK_FILE, disk=disk, read_limit_s=read_limit_s
+    )
 
 
 def check_index(settings: Settings) -> None:

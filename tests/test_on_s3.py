@@ -18,7 +18,7 @@ from pixie_proxy.config import S3Settings
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.storage import MANIFEST, SENTINEL
 from pixie_proxy.storage.bucket import Bucket
-from tests.cli.running import Ended, pixie
+from tests.cli.running import Ended, pixie, pixie_here
 from tests.support import outside
 from tests.support.pictures import png, svg
 from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, RunningProxy, run_proxy, spawn_proxy
@@ -392,3 +392,45 @@ async def test_a_bucket_is_checked_and_an_index_rebuilt_from_it(
     assert found.code == 1
     (finding,) = orjson.loads(found.out)["findings"]
     assert (finding["kind"], finding["image_id"]) == ("rotten", image["id"])
+
+
+async def test_a_backup_leaves_images_in_their_bucket_unless_told(
+    tmp_path: Path,
+    upstream: ScriptedUpstream,
+    s3: dict[str, Any],
+    ceph: S3Server,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Index and spool restore beside the bucket as it is; with --images, into an empty bucket or onto a disk."""
+    upstream.default(*image_json([PICTURE]))
+    async with run_proxy(tmp_path / "data", upstream.base_url, storage=storage(s3)) as proxy:
+        image = await make(proxy)
+
+    bak = str(tmp_path / "bak")
+
+    async def run(*arguments: str, code: int = 0, kind: str = "s3", **to: Any) -> Ended:
+        with monkeypatch.context() as environ:
+            environ.setenv("PIXIE_STORAGE__KIND", kind)
+            for name, value in {**s3, **to}.items():
+                environ.setenv(f"PIXIE_STORAGE__S3__{name.upper()}", value)
+            ended = await pixie_here(*arguments)
+        assert ended.code == code, ended
+        return ended
+
+    ended = await run("backup", bak, "--data", str(tmp_path / "data"))
+    assert "Images are not in it: they stay in their bucket" in ended.out
+    assert not (tmp_path / "bak" / "images").exists()
+    await run("restore", bak, "--data", str(tmp_path / "back"))
+    await run("verify", "--data", str(tmp_path / "back"))
+    empty = ceph.bucket(prefix="pixie")
+    refused = await run("restore", bak, "--data", str(tmp_path / "nowhere"), code=2, **empty)
+    assert "the backup is without images" in refused.err
+    await run("backup", bak, "--data", str(tmp_path / "data"), "--images")
+    await run(
+        "backup", bak, "--data", str(tmp_path / "data"), code=2
+    )  # it would take the images out of the backup
+    await run("restore", bak, "--data", str(tmp_path / "moved"), **empty)
+    await run("verify", "--data", str(tmp_path / "moved"), **empty)
+    assert sorted(await objects(empty)) == sorted(of_call(image["request_id"], 1))
+    await run("restore", bak, "--data", str(tmp_path / "disk"), kind="local")
+    await run("verify", "--data", str(tmp_path / "disk"), kind="local")

@@ -91,6 +91,11 @@ async def check_pair(index: Index, storage: Storage, *, may_be_new: bool = False
     """
     found = await sentinel(storage)
     known = await index.read(lambda tx: stored.get(tx, "storage_id"))
+    return check_ids(found, known, may_be_new=may_be_new)
+
+
+def check_ids(found: str | None, known: str | None, *, may_be_new: bool = False) -> str:
+    """Compare the id that a storage has with the one that an index knows, as `check_pair` does."""
     if found is None:
         raise ConfigError(f"storage: it has no {SENTINEL} file: is it mounted? Nothing was changed")
     fault = None if known is None and may_be_new else claim_fault(known, found)

@@ -20,6 +20,8 @@ _COMMANDS = {
     "usage": "Hold the ledger against the provider's bill, and set right what was spent",
     "verify": "Find what has rotted, gone or been left in storage, beside a running proxy too",
     "reindex": "Rebuild a lost index from storage",
+    "backup": "Copy everything into a folder while the proxy serves; again, and only what is new is copied",
+    "restore": "Check a backup, and bring everything back from it",
     "config": "Print every setting with its default, as a settings file",
     "health": "Ask a running proxy whether it lives (for containers)",
 }

@@ -1,4 +1,4 @@
-"""What `pixie verify` and `pixie reindex` share: index, storage and spool without a server, and a bar that moves."""
+"""What commands share that look at everything: index, storage and spool without a server, and a bar that moves."""
 
 from __future__ import annotations
 
@@ -54,7 +54,9 @@ def _with_data_dir(settings: Settings, data_dir: Path | None) -> Settings:
 
 
 @contextmanager
-def progress(what: str, images: int | None = None) -> Iterator[Callable[[int, int], None]]:
+def progress(
+    what: str, total: int | None = None, *, unit: str = "images"
+) -> Iterator[Callable[[int, int], None]]:
     """Draw a bar on a terminal, nothing elsewhere; give what is told of images that are done, and their bytes."""
     if not sys.stderr.isatty():
         yield lambda _images, _size_bytes: None
@@ -65,11 +67,11 @@ def progress(what: str, images: int | None = None) -> Iterator[Callable[[int, in
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f} images, {task.fields[gigabytes]:.2f} GB"),
+        TextColumn("{task.completed:,.0f} {task.fields[unit]}, {task.fields[gigabytes]:.2f} GB"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
-        bar = drawn.add_task(what, total=images, gigabytes=0.0)
+        bar = drawn.add_task(what, total=total, gigabytes=0.0, unit=unit)
         seen_bytes = 0
 
         def advance(count: int, size_bytes: int) -> None:

@@ -35,5 +35,9 @@ class Index(Protocol):
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on a reading connection: one consistent snapshot, no writes."""
 
+    @property
+    def log_bytes(self) -> int:
+        """Give the size of the write-ahead log; 0 where the database keeps that to itself."""
+
     async def close(self) -> None:
         """Finish what was accepted, then close."""

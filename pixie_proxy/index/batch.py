@@ -10,8 +10,8 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections import deque
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
 from typing import Any, TypeVar
 
 import aiosqlite
@@ -89,6 +89,10 @@ class BatchConnection(aiosqlite.Connection):
         """Run a function on the connection's thread. Once asked it runs, whatever becomes of the asker."""
         result: T = await self._execute(function, *args)  # type: ignore[no-untyped-call]
         return result
+
+    def with_connection(self, function: Callable[..., T], *args: object) -> T:
+        """Give the connection itself to a function that is no transaction."""
+        return function(self._conn, *args)
 
     def run(self, works: Sequence[Work]) -> list[Outcome]:
         """Commit the works in one transaction and return the outcome of each.
@@ -226,20 +230,30 @@ class Lane:
         self._waiting: deque[tuple[Work, asyncio.Future[Any]]] = deque()
         self._drains: set[asyncio.Task[None]] = set()
         self._is_closed = False
+        self._is_paused = False
 
     def submit(self, work: Work) -> asyncio.Future[Any]:
         """Accept a work; it runs even if nobody waits for its future any more."""
         if self._is_closed:
             raise unavailable("The index is closed because the proxy shuts down. Try again in a few seconds.")
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
+        future = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
-        if self._idle:
-            # The task starts in the next round of the loop: all that is asked for in this one is in its first batch.
-            drain = loop.create_task(self._drain(self._idle.pop()), name="index lane")
-            self._drains.add(drain)
-            drain.add_done_callback(self._drains.discard)
+        if self._idle and not self._is_paused:
+            self._start_drain()
         return future
+
+    @asynccontextmanager
+    async def paused(self) -> AsyncIterator[None]:
+        """Let no work run meanwhile: those that do are waited for, those that come wait."""
+        self._is_paused = True
+        try:
+            if self._drains:
+                await asyncio.wait(self._drains)
+            yield
+        finally:
+            self._is_paused = False
+            for _ in range(min(len(self._idle), len(self._waiting))):
+                self._start_drain()
 
     async def close(self) -> None:
         """Accept nothing more and wait for what was accepted."""
@@ -247,9 +261,15 @@ class Lane:
         if self._drains:
             await asyncio.wait(self._drains)
 
+    def _start_drain(self) -> None:
+        # The task starts in the next round of the loop: all that is asked for in this one is in its first batch.
+        drain = asyncio.create_task(self._drain(self._idle.pop()), name="index lane")
+        self._drains.add(drain)
+        drain.add_done_callback(self._drains.discard)
+
     async def _drain(self, connection: BatchConnection) -> None:
         try:
-            while self._waiting:
+            while self._waiting and not self._is_paused:
                 await self._serve(connection, [self._waiting.popleft() for _ in self._next()])
         finally:
             self._idle.append(connection)

@@ -175,9 +175,14 @@ def purge(tx: Tx, before_us: int, most: int) -> list[PurgedImage]:
         most=most,
     )
     for row in rows:
-        tx.run("DELETE FROM images WHERE id = :id", id=row["id"])
-        tx.run("UPDATE requests SET skeleton = NULL WHERE id = :id", id=row["request_id"])
+        remove(tx, row["id"], row["request_id"])
     return [PurgedImage(row["id"], row["request_id"], row["ref"].rsplit("/", 1)[-1]) for row in rows]
+
+
+def remove(tx: Tx, image_id: str, request_id: str) -> None:
+    """Remove an image for good, and with it the answer that brought it."""
+    tx.run("DELETE FROM images WHERE id = :id", id=image_id)
+    tx.run("UPDATE requests SET skeleton = NULL WHERE id = :id", id=request_id)
 
 
 def page(

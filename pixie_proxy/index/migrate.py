@@ -1,7 +1,8 @@
 """Bring a SQLite file to the schema that this code knows, one numbered file of `migrations/` after the other.
 
 The version is SQLite's `user_version`, which lies in the file's header and so changes with its migration or not at
-all: a killed process leaves the file at a whole version, and the next start goes on from there.
+all: a killed process leaves the file at a whole version, and the next start goes on from there. What was there before
+the first step stays beside it as `pixie.db.before-<version>`.
 """
 
 from __future__ import annotations
@@ -11,9 +12,13 @@ import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
+from pixie_proxy.disk.watch import room
 from pixie_proxy.errors import ConfigError
+from pixie_proxy.index.copying import copy_index, open_beside, schema
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+
+_SPARE_BYTES = 16 * 1024 * 1024
 
 
 def migrations(folder: Path = MIGRATIONS) -> dict[int, Path]:
@@ -25,21 +30,42 @@ def migrations(folder: Path = MIGRATIONS) -> dict[int, Path]:
     }
 
 
+def upgrade(connection: sqlite3.Connection, path: Path, folder: Path = MIGRATIONS) -> int:
+    """Migrate the database at `path`. One that holds something is copied first, for whoever wants to go back.
+
+    Raises ConfigError, also where there is no room for the copy.
+    """
+    version, newest = schema_version(connection), max(migrations(folder))
+    if 0 < version < newest:
+        kept = path.with_name(f"{path.name}.before-{newest}")
+        # A copy of an older schema is from before the first step of this upgrade, which was killed on its way.
+        if not kept.exists() or _version_of(kept) >= version:
+            _check_room(path)
+            copy_index(path, kept)
+    return migrate(connection, folder)
+
+
 def migrate(connection: sqlite3.Connection, folder: Path = MIGRATIONS) -> int:
     """Apply what is missing and return the version. Needs `isolation_level=None`; racing processes take turns.
 
     Raises ConfigError when the file comes from a newer version of the program.
     """
-    files = migrations(folder)
-    newest = max(files)
-    for number, path in files.items():
+    for number, path in migrations(folder).items():
         if schema_version(connection) < number:
             _apply(connection, number, path.read_text(encoding="utf-8"))
     version = schema_version(connection)
-    if version > newest:
-        problem = f"index: the database has schema {version}, this pixie_proxy knows {newest}"
-        raise ConfigError(f"{problem}: run the newer version, or restore a backup from before the upgrade")
+    check_schema(version, folder)
     return version
+
+
+def check_schema(version: int, folder: Path = MIGRATIONS) -> None:
+    """See that a database is of no newer version of the program. Raises ConfigError with the way out."""
+    newest = max(migrations(folder))
+    if version > newest:
+        raise ConfigError(
+            f"index: the database has schema {version}, this pixie_proxy knows {newest}: run the newer version, "
+            "or go back to the copy from before its upgrade (pixie.db.before-…): docs/operations.md, Upgrade"
+        )
 
 
 def schema_version(connection: sqlite3.Connection) -> int:
@@ -59,6 +85,22 @@ def statements(script: str) -> Iterator[str]:
             statement = ""
     if (statement + rest).strip():  # comments, or a statement that lacks its end: SQLite tells which
         yield (statement + rest).strip()
+
+
+def _version_of(path: Path) -> int:
+    with open_beside(path) as tx:
+        return schema(tx)
+
+
+def _check_room(path: Path) -> None:
+    """See that a copy has room, and the migration too: it may write as much again into its log."""
+    needed_bytes = 2 * path.stat().st_size + _SPARE_BYTES
+    free_bytes = room(path.parent).free_bytes
+    if free_bytes < needed_bytes:
+        raise ConfigError(
+            f"index: no room to upgrade {path}, and to keep a copy of it: {free_bytes // 10**6:,} MB are free, "
+            f"{needed_bytes // 10**6:,} MB are needed. Nothing was changed"
+        )
 
 
 def _apply(connection: sqlite3.Connection, number: int, script: str) -> None:

@@ -6,10 +6,11 @@ none; `batch` makes up for its price.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sqlite3
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,8 +18,9 @@ from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import ConfigError, IndexUnavailable
 from pixie_proxy.index import Tx
 from pixie_proxy.index.batch import BatchConnection, Lane
+from pixie_proxy.index.bounds import ReadLimit, WriteAheadLog
 from pixie_proxy.index.lock import FileLock, LockTimeout
-from pixie_proxy.index.migrate import migrate, schema_version
+from pixie_proxy.index.migrate import schema_version, upgrade
 from pixie_proxy.index.trouble import translate, unavailable
 
 T = TypeVar("T")
@@ -39,6 +41,8 @@ PRAGMAS: dict[str, tuple[str, object]] = {
 }
 """What the writing connection must run with: the setting, and what SQLite answers when it holds."""
 
+Guard = Callable[[], AbstractContextManager[None]]
+
 READER_PRAGMAS: dict[str, tuple[str, object]] = {
     "query_only": ("ON", 1),
     "mmap_size": ("0", 0),
@@ -49,23 +53,48 @@ READER_PRAGMAS: dict[str, tuple[str, object]] = {
 class SqliteIndex:
     """The index in a SQLite file: one connection that writes, a few that read."""
 
-    def __init__(self, writer: BatchConnection, readers: Sequence[BatchConnection], lock: FileLock) -> None:
-        """Take over open connections and the lock that guards writing."""
+    def __init__(
+        self,
+        writer: BatchConnection,
+        readers: Sequence[BatchConnection],
+        lock: FileLock,
+        guard: Guard,
+        log: WriteAheadLog,
+    ) -> None:
+        """Take over open connections, the lock, and `guard`, which holds it where this SQLite needs that."""
         self._writer = writer
         self._readers = readers
         self._lock = lock
+        self._guard = guard
+        self._log = log
+        self._log_keeper: asyncio.Task[None] | None = None
         self._writes = Lane([writer], LARGEST_BATCH)
         self._reads = Lane(readers, 1)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` as one transaction; return its result once that is durable."""
         result: T = await self._writes.submit(work)
+        if self._log_keeper is None and self._log.is_due:
+            self._log_keeper = asyncio.create_task(self._start_log_anew(), name="index log")
         return result
 
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on a free reading connection, in one snapshot."""
         result: T = await self._reads.submit(work)
         return result
+
+    @property
+    def log_bytes(self) -> int:
+        """Ask the file system."""
+        return self._log.size_bytes
+
+    async def _start_log_anew(self) -> None:
+        """Let our own readers pause for it: writers go on until the last one has ended."""
+        try:
+            async with self._reads.paused():
+                await self._writer.hop(self._writer.with_connection, self._log.start_anew, self._guard)
+        finally:
+            self._log_keeper = None
 
     async def close(self) -> None:
         """Finish what was accepted, then close. Who closes last checkpoints, so that happens under the lock.
@@ -74,6 +103,8 @@ class SqliteIndex:
         and the next start finds everything in the write-ahead log.
         """
         await self._writes.close()
+        if self._log_keeper is not None:
+            await asyncio.wait({self._log_keeper})
         await self._reads.close()
         if not self._writer.is_open:
             return
@@ -94,28 +125,40 @@ async def open_sqlite(
     readers: int = 2,
     busy_timeout_ms: int = 5000,
     disk: Disk | None = None,
+    read_limit_s: float | None = None,
 ) -> SqliteIndex:
     """Open the index, made or migrated if need be. `disk` is where it lies: it is told of faults, and asked for room.
 
+    A read that takes longer than `read_limit_s` is ended with IndexUnavailable.
     Raises ConfigError for a setting that does not hold or a file from a newer version, else `IndexUnavailable`.
     """
     try:
         lock = FileLock(lock_path, busy_timeout_ms / 1000)
     except OSError as exc:
         raise unavailable(f"{lock_path}: {exc.strerror}", exc) from exc
-    guard = lock.hold if sqlite3.sqlite_version_info < WAL_RESET_FIXED else nullcontext
+    guard: Guard = lock.hold if sqlite3.sqlite_version_info < WAL_RESET_FIXED else nullcontext
 
     def connect_writer() -> sqlite3.Connection:
         with lock.hold():
             _create_private(path)
-            return _connect(path, "rw", PRAGMAS, busy_timeout_ms, migrate)
+            return _connect(
+                path, "rw", PRAGMAS, busy_timeout_ms, lambda connection: upgrade(connection, path)
+            )
 
-    def connect_reader() -> sqlite3.Connection:
-        return _connect(path, "ro", READER_PRAGMAS, busy_timeout_ms, schema_version)
+    def reader() -> BatchConnection:
+        limit = nullcontext() if read_limit_s is None else ReadLimit(read_limit_s)
+
+        def connect() -> sqlite3.Connection:
+            connection = _connect(path, "ro", READER_PRAGMAS, busy_timeout_ms, schema_version)
+            if isinstance(limit, ReadLimit):
+                limit.install(connection)
+            return connection
+
+        return BatchConnection(connect, "BEGIN", lambda: limit)
 
     writer = BatchConnection(connect_writer, "BEGIN IMMEDIATE", guard, disk)
-    reading = [BatchConnection(connect_reader, "BEGIN") for _ in range(readers)]
-    index = SqliteIndex(writer, reading, lock)
+    reading = [reader() for _ in range(readers)]
+    index = SqliteIndex(writer, reading, lock, guard, WriteAheadLog(path))
     try:
         for connection in (writer, *reading):
             await connection.open()

@@ -20,7 +20,7 @@ ADVICE = {
     sqlite3.SQLITE_NOTADB: "The index is no SQLite database. The admin must restore a backup of it.",
     sqlite3.SQLITE_NOMEM: "The index has no memory left. Try again in a few seconds.",
     sqlite3.SQLITE_PROTOCOL: "The index is locked by another program. Try again in a few seconds.",
-    sqlite3.SQLITE_INTERRUPT: "The index was interrupted. Try again in a few seconds.",
+    sqlite3.SQLITE_INTERRUPT: "Reading the index took too long and was given up. Ask for less, or try again later.",
 }
 """What a client reads when SQLite can't work; every other error is the work's own, or a fault of ours."""
 

@@ -14,7 +14,7 @@ from pixie_proxy.web.context import Context, context_of
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Tell all numbers of this process, and those of the spool as they are now."""
+    """Tell all numbers of this process, and those of spool and index as they are now."""
     context = context_of(request)
     context.metrics.log_lines_lost.add(by=logs.take_lost())
     body, content_type = await asyncio.to_thread(_scrape, context, request.headers.get("Accept", ""))
@@ -28,4 +28,5 @@ def _scrape(context: Context, accept: str) -> tuple[bytes, str]:
         numbers.spool_calls.value = depth.calls
         numbers.spool_oldest.value = depth.oldest_s
         numbers.spool_free.value = depth.free_bytes
+        numbers.index_log.value = context.index.log_bytes
     return render(numbers, accept)

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import os
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from pixie_proxy import logs
+from pixie_proxy.cli import main
 
 PIXIE = (sys.executable, "-m", "pixie_proxy")
 _UNWANTED = ("PIXIE_", "OPENAI_")
@@ -50,6 +57,21 @@ async def pixie(*arguments: str, cwd: Path, prefix: tuple[str, ...] = (), **envi
             process.kill()
             await process.wait()
     return Ended(process.returncode or 0, out.decode(), err.decode())
+
+
+async def pixie_here(*arguments: str) -> Ended:
+    """Run a command in a thread of this process: most of a process's time is its start. Paths must be whole."""
+    out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
+
+    def run() -> int:
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        return int(ended.value.code or 0)
+
+    # Logging is this process's own.
+    with patch.object(logs, "set_up"), redirect_stdout(out), redirect_stderr(err):
+        code = await asyncio.to_thread(run)
+    return Ended(code, *[each.buffer.getvalue().decode() for each in (out, err)])
 
 
 @asynccontextmanager

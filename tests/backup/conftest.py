@@ -1,0 +1,3 @@
+from tests.audit.conftest import house
+
+__all__ = ["house"]
