@@ -144,7 +144,10 @@ def state_fault(text: bytes) -> str | None:
 
 
 def _judge(staged: Staged, folder: Folder, found: dict[str, _Read]) -> None:
-    """Keep what is as the manifest says. All of it that is not named by the manifest is kept as it is."""
+    """Keep what is as the manifest says, and as it is what the manifest does not name; half a file is none."""
+    for path in staged.path.iterdir():
+        if path.name not in found:
+            path.unlink()
     if MANIFEST not in found:
         if not staged.faults:
             staged.faults.append(Fault(ref=folder.ref, reason=f"there is no {MANIFEST}"))
