@@ -1,7 +1,7 @@
 """Images kept: how fast they come to rest, in a bucket of Ceph's gateway and, beside it, on the local disk.
 
-An answer waits two seconds for its image to come there, and not longer. So two rates count: answers a second while there
-is load, and images a second from the first request until the spool is empty.
+An answer waits two seconds for its image to come there, and not longer. So two rates count: answers a second while
+there is load, and images a second from the first request until the spool is empty.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def kept(bench: Bench) -> list[Figure]:
     """Load a proxy in front of each storage with answers of two sizes, from one client and from sixteen."""
     for program in CEPH_PROGRAMS:
         if shutil.which(program) is None:
-            raise BenchError(f"{program} is not on PATH: apt-get install ceph radosgw")
+            raise BenchError(f"{program} is not on PATH: apt-get install ceph-mon ceph-osd radosgw")
     figures = []
     for answer, size in ANSWERS.items():
         for clients in CLIENTS:

@@ -79,9 +79,10 @@ make bench ARGS="--only small large"  # some rows: start latency small large mem
 make bench ARGS=--write-docs          # and write this page
 ```
 
-It needs `nginx` on the PATH (`apt-get install nginx`), and `kept` Ceph's gateway (`apt-get install ceph radosgw`); all
-traffic stays on the loopback interface. Data goes to `build/` in the repository and is removed: /tmp may be memory, where
-fsync costs nothing. `python -m benchmarks.profile` shows where the proxy's time goes under the load of 16 clients.
+It needs `nginx` on the PATH (`apt-get install nginx`), and `kept` Ceph's gateway (`apt-get install ceph-mon ceph-osd
+radosgw`); all traffic stays on the loopback interface. Data goes to `build/` in the repository and is removed: /tmp may
+be memory, where fsync costs nothing. `python -m benchmarks.profile` shows where the proxy's time goes under the load of
+16 clients.
 """
 
 
