@@ -24,7 +24,7 @@ ROUTES = [
     ("local", "local"),
     pytest.param("local", "ceph", marks=CEPH),
     pytest.param("ceph", "local", marks=CEPH),
-    pytest.param("ceph", "swift", marks=CEPH),
+    pytest.param("ceph", "swift", marks=[CEPH, pytest.mark.torture]),
 ]
 LARGE_BYTES = 9_000_000
 """An image that goes up in parts."""
