@@ -66,7 +66,8 @@ class Team:
     @property
     def url(self) -> str:
         """Where it serves since its last start."""
-        return re.findall(r"serves (http\S+)/v1", (self.root / "log").read_text())[-1]
+        found: list[str] = re.findall(r"serves (http\S+)/v1", (self.root / "log").read_text())
+        return found[-1]
 
     async def run(self, script: str) -> str:
         """Run commands as the page's shell does."""
@@ -189,6 +190,7 @@ async def follow(team: Team, studio: Studio, titles: list[str]) -> None:
         if not _has_commands(blocks):
             continue  # until `pixie backup` and `pixie restore` are here
         await team.work(studio)
+        said = ""
         for number, block in enumerate(blocks):
             said = await team.run(f"{_prelude(team)}\n{block}")
             if number == 0 and len(blocks) > 1 and "systemctl" not in block:
