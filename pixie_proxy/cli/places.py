@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 from pixie_proxy.config import Settings, load_settings
 from pixie_proxy.errors import ConfigError
@@ -12,25 +11,15 @@ from pixie_proxy.errors import ConfigError
 _S3_URL = "s3://"
 
 
-def place(named: str, settings: Settings) -> Settings:
+def place(named: str, config: Path | None = None, data_dir: Path | None = None) -> Settings:
     """Give settings whose storage is the one that is named. Raises ConfigError.
 
     `local` and `s3` are those of the settings, whatever `storage.kind` says; another bucket has their access key. A
     settings file stands for itself: no variable `PIXIE_…__…` goes over it.
     """
-    if named == "local":
-        return _with_storage(settings, kind="local")
-    if named == "s3":
-        if settings.storage.s3.bucket is None:
-            raise ConfigError("storage.s3.bucket: name the bucket there, or as s3://BUCKET/PREFIX")
-        return _with_storage(settings, kind="s3")
-    if named.startswith(_S3_URL):
-        bucket, _, prefix = named.removeprefix(_S3_URL).partition("/")
-        s3 = {**settings.storage.s3.model_dump(), "bucket": bucket, "prefix": prefix}
-        return _with_storage(settings, kind="s3", s3=s3)
     if named.endswith((".yaml", ".yml")):
-        return load_settings(Path(named), environ=_plain_environment())
-    return _with_storage(settings, kind="local", path=named)
+        return load_settings(Path(named), environ=_plain_environment(), flags={"server.data_dir": data_dir})
+    return load_settings(config, flags={"server.data_dir": data_dir, **_said(named)})
 
 
 def spoken(settings: Settings) -> str:
@@ -56,22 +45,14 @@ def check_apart(source: Settings, target: Settings) -> None:
         raise ConfigError(f"storage copy: {spoken(target)} is where the images are now. Nothing was changed")
 
 
-def _with_storage(settings: Settings, **storage: Any) -> Settings:
-    """Change what is said of storage, checked as a settings file is."""
-    tree = {**settings.storage.model_dump(), **storage}
-    return settings.model_copy(update={"storage": _checked(tree)})
-
-
-def _checked(tree: dict[str, Any]) -> Any:
-    from pydantic import ValidationError
-
-    from pixie_proxy.config.sections import StorageSettings
-
-    try:
-        return StorageSettings.model_validate(tree)
-    except ValidationError as exc:
-        lines = [f"storage.{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in exc.errors()]
-        raise ConfigError(*lines) from None
+def _said(named: str) -> dict[str, object]:
+    """Give what a name says over the settings."""
+    if named in {"local", "s3"}:
+        return {"storage.kind": named}
+    if named.startswith(_S3_URL):
+        bucket, _, prefix = named.removeprefix(_S3_URL).partition("/")
+        return {"storage.kind": "s3", "storage.s3.bucket": bucket, "storage.s3.prefix": prefix}
+    return {"storage.kind": "local", "storage.path": named}
 
 
 def _plain_environment() -> dict[str, str]:

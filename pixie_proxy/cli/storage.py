@@ -16,11 +16,12 @@ from pixie_proxy.cli.accounts import json_option, show_json
 from pixie_proxy.cli.copying import Drawing, amount
 from pixie_proxy.cli.options import config_options
 from pixie_proxy.cli.places import check_apart, place, spoken
-from pixie_proxy.config import Settings, load_settings
+from pixie_proxy.config import Settings
+from pixie_proxy.errors import StorageUnavailable
 from pixie_proxy.moving.copying import Copy
 from pixie_proxy.moving.report import Amount, Report, Survey
 from pixie_proxy.moving.staging import Staging, opened
-from pixie_proxy.storage import INCOMING
+from pixie_proxy.storage import INCOMING, StorageRefused
 from pixie_proxy.threads import WorkerThreads
 
 _SHOWN = 20
@@ -92,10 +93,15 @@ def copy(
 
     Exit code: 0 all of it is there, 1 something is left to do, 2 it can't be done so.
     """  # noqa: D301 - click takes \b for «keep these lines»
-    settings = load_settings(config, flags={"server.data_dir": data_dir})
-    places = place(source, settings), place(target, settings)
+    places = place(source, config, data_dir), place(target, config, data_dir)
     check_apart(*places)
-    done = asyncio.run(_copy(*places, dry_run=dry_run, hashes=hashes, deletes=deletes))
+    try:
+        done = asyncio.run(_copy(*places, dry_run=dry_run, hashes=hashes, deletes=deletes))
+    except StorageRefused:
+        raise
+    except StorageUnavailable as exc:
+        message = f"{exc.message} What was copied stays: run the same again"
+        raise click.ClickException(message) from None
     if as_json:
         show_json(_json(done, *places))
     else:

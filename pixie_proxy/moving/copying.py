@@ -67,8 +67,7 @@ class Copy:
                 if there is None or _sizes(here) != _sizes(there):
                     survey.missing.add(*_weight(here))
             survey.extra_files += len(_extra(here, there))
-        survey.is_newer = newest_there > newest_here
-        if survey.is_newer and self._deletes < survey.extra_files:
+        if newest_there > newest_here and self._deletes < survey.extra_files:
             raise ConfigError(
                 "storage copy: the destination has images that are newer than all of the source's: was it served "
                 "since? Then copy the other way round. If the source has deleted them: "

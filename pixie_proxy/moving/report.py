@@ -30,8 +30,6 @@ class Survey:
     whole: Amount = field(default_factory=Amount)
     missing: Amount = field(default_factory=Amount)
     extra_files: int = 0
-    is_newer: bool = False
-    """Whether the destination has a request that came after all of the source's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

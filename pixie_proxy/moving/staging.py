@@ -26,7 +26,6 @@ from pixie_proxy.moving.walking import patiently
 from pixie_proxy.storage import MANIFEST, STATE, ObjectMissing, Storage, sentinel
 
 _LOCK = "lock"
-_READ_AGAIN_S = 0.2
 
 
 @dataclass(slots=True, kw_only=True)
@@ -84,21 +83,18 @@ class Staging:
         await asyncio.to_thread(shutil.rmtree, staged.path, ignore_errors=True)
 
     async def _read(self, ref: str, path: Path) -> _Read | str:
-        """Read a file; say why where it can't be read, although the source is there."""
-        try:
-            return await self._fetch(ref, path)
-        except ObjectMissing:
-            return "it went while it was read"
-        except StorageUnavailable:
-            await asyncio.sleep(_READ_AGAIN_S)
-        if await patiently(partial(sentinel, self._source)) is None:
-            raise StorageUnavailable("The storage at --from is gone: is it still mounted?")
-        try:
-            return await self._fetch(ref, path)
-        except ObjectMissing:
-            return "it went while it was read"
-        except StorageUnavailable as exc:
-            return exc.message
+        """Read a file; say why where it can't be read, twice, although the source is there."""
+        reason = ""
+        for _ in range(2):
+            try:
+                return await self._fetch(ref, path)
+            except ObjectMissing:
+                return "it went while it was read"
+            except StorageUnavailable as exc:
+                reason = exc.message
+            if await patiently(partial(sentinel, self._source)) is None:
+                raise StorageUnavailable("The storage at --from is gone: is it still mounted?")
+        return reason
 
     async def _fetch(self, ref: str, path: Path) -> _Read:
         digest, size_bytes = hashlib.sha256(), 0
@@ -154,34 +150,35 @@ def _judge(staged: Staged, folder: Folder, found: dict[str, _Read]) -> None:
         return
     text = (staged.path / MANIFEST).read_bytes()
     try:
-        manifest = read_manifest(text, folder)
+        images = read_manifest(text, folder).images
     except ValueError as exc:
         staged.faults.append(Fault(ref=f"{folder.ref}/{MANIFEST}", reason=str(exc)))
         return
-    gone = frozenset[str]()
-    if STATE in found:
-        state = (staged.path / STATE).read_bytes()
-        if (fault := state_fault(state)) is not None:
-            staged.faults.append(Fault(ref=f"{folder.ref}/{STATE}", reason=fault))
-        else:
-            gone = frozenset(FolderState.from_json(state).purged)
+    purged = _purged_images(staged, folder) if STATE in found else frozenset()
+    staged.purged = frozenset(image.file for image in images if image.id in purged)
     told = {fault.ref for fault in staged.faults}
-    for image in manifest.images:
+    for image in images:
         ref = f"{folder.ref}/{image.file}"
         read = found.get(image.file)
-        if read is None:
-            if image.id not in gone and ref not in told:
-                staged.faults.append(Fault(ref=ref, reason="there is no file"))
-        elif read != _Read(image.size_bytes, image.sha256):
-            reason = f"sha256 {read.sha256} instead of {image.sha256}"
-            staged.faults.append(Fault(ref=ref, reason=reason))
+        if read == _Read(image.size_bytes, image.sha256):
+            staged.images += 1
+        elif read is not None:
+            staged.faults.append(Fault(ref=ref, reason=f"sha256 {read.sha256} instead of {image.sha256}"))
             (staged.path / image.file).unlink()
             del found[image.file]
-        else:
-            staged.images += 1
+        elif image.file not in staged.purged and ref not in told:
+            staged.faults.append(Fault(ref=ref, reason="there is no file"))
     staged.manifest = text
     staged.sizes = {name: read.size_bytes for name, read in found.items()}
-    staged.purged = frozenset(image.file for image in manifest.images if image.id in gone)
+
+
+def _purged_images(staged: Staged, folder: Folder) -> frozenset[str]:
+    """Read in state.json which images are gone on purpose; one that can't be read is told of, and goes along."""
+    text = (staged.path / STATE).read_bytes()
+    if (fault := state_fault(text)) is not None:
+        staged.faults.append(Fault(ref=f"{folder.ref}/{STATE}", reason=fault))
+        return frozenset()
+    return frozenset(FolderState.from_json(text).purged)
 
 
 def _add(file: BinaryIO, digest: hashlib._Hash, piece: bytes) -> None:

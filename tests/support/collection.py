@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
-from pixie_proxy.records import StoredImage, new_id
+from pixie_proxy.records import new_id
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import IMAGES, MANIFEST, SENTINEL, Storage, folder_ref
-from tests.support.calls import a_call, a_manifest
+from tests.support.calls import a_call, a_manifest, a_picture
 from tests.support.pictures import png
 
 STORAGE_ID = "the storage"
@@ -32,19 +32,7 @@ def write_call(root: Path, sizes_bytes: Sequence[int], seed: int) -> Manifest:
     for position, size_bytes in enumerate(sizes_bytes):
         data = png(size_bytes=size_bytes, seed=seed * 101 + position)
         (folder / f"{position}.png").write_bytes(data)
-        images.append(
-            StoredImage(
-                id=new_id("img"),
-                position=position,
-                file=f"{position}.png",
-                mime="image/png",
-                size_bytes=len(data),
-                sha256=hashlib.sha256(data).hexdigest(),
-                width=8,
-                height=8,
-                revised_prompt=None,
-            )
-        )
+        images.append(a_picture(data, position))
     manifest = a_manifest(a_call(id=request_id), tuple(images))
     (folder / MANIFEST).write_bytes(manifest.to_json())
     return manifest
