@@ -6,7 +6,9 @@ import asyncio
 import os
 import pty
 import signal
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -18,6 +20,7 @@ import yaml
 from pixie_proxy.cli import copying
 from pixie_proxy.cli.places import check_apart, place, spoken
 from pixie_proxy.errors import ConfigError
+from pixie_proxy.moving.copying import FOLDERS_AT_ONCE
 from pixie_proxy.moving.report import Report, Survey
 from pixie_proxy.storage import folder_ref
 from tests.cli.running import PIXIE, environment, pixie
@@ -26,31 +29,33 @@ from tests.support.collection import everything, some_sizes, write_collection
 from tests.support.figures import RecordFigure
 from tests.support.s3_relay import S3Relay
 from tests.support.s3_servers import S3Server
+from tests.support.waiting import eventually
 
 CEPH = pytest.mark.xdist_group("ceph")
+Moment = Callable[[], Coroutine[object, object, None]]
 
 
-async def copy_killed(
-    places: tuple[Place, Place], folder: Path, kills: int, random: Random, whole_s: float
-) -> int:
-    """Kill as many copies as told, each somewhere in its work; let the last one end. Give the kills that struck."""
+async def copy_killed(places: tuple[Place, Place], folder: Path, moments: list[Moment]) -> int:
+    """Kill a copy at each of these moments; let the last one end. Give the kills that struck."""
     source, target = (place.config(folder / f"{name}.yaml") for name, place in zip("ab", places, strict=True))
     command = ("storage", "copy", "--from", str(source), "--to", str(target), "--json", "--data", str(folder))
     struck = 0
-    for _ in range(kills):
+    for moment in moments:
         process = await asyncio.create_subprocess_exec(
             *PIXIE, *command, cwd=folder, env=environment(),
             stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.DEVNULL,
         )  # fmt: skip
-        try:
-            await asyncio.wait_for(process.wait(), random.uniform(0.4, whole_s))
-        except TimeoutError:
+        ended = asyncio.ensure_future(process.wait())
+        come = asyncio.ensure_future(moment())
+        await asyncio.wait({ended, come}, return_when=asyncio.FIRST_COMPLETED)
+        come.cancel()
+        with suppress(ProcessLookupError):
             process.kill()
-            struck += await process.wait() == -signal.SIGKILL
+        struck += await ended == -signal.SIGKILL
     process = await asyncio.create_subprocess_exec(
         *PIXIE, *command, cwd=folder, env=environment(), stdout=asyncio.subprocess.PIPE
     )
-    out, _ = await asyncio.wait_for(process.communicate(), 600)
+    out, _ = await process.communicate()
     assert process.returncode == 0, out
     assert orjson.loads(out)["clean"]
     return struck
@@ -58,15 +63,19 @@ async def copy_killed(
 
 @CEPH
 async def test_kills_do_next_to_nothing_twice(places: Places, ceph: S3Server, tmp_path: Path) -> None:
-    """To S3: no more goes up again than what was on its way."""
+    """To S3: nothing is lost, and no more goes up again than what was on its way."""
     source = await places.filled("local", some_sizes(60, seed=7, largest_bytes=5_000))
     async with S3Relay(ceph.url) as relay:
+
+        async def has_put(objects: int) -> None:
+            await eventually(lambda: len(relay.keys("PUT")) >= objects)
+
         target = places.bucket("ceph", endpoint_url=relay.url)
-        struck = await copy_killed((source, target), tmp_path, 2, Random(7), whole_s=1.5)
+        struck = await copy_killed((source, target), tmp_path, [partial(has_put, 10), partial(has_put, 90)])
         keys = [key for key in relay.keys("PUT") if key.endswith("/request.json")]
         assert await everything(target.storage) == await everything(source.storage)
-    assert struck
-    assert len(keys) - len(set(keys)) <= 8 * struck
+    assert struck == 2
+    assert len(keys) - len(set(keys)) <= FOLDERS_AT_ONCE * struck
 
 
 @pytest.mark.torture
@@ -85,7 +94,9 @@ async def test_a_collection_survives_twenty_kills(
     """2,000 and more images, 20 kills: byte for byte at the end, and `--hash` finds nothing to mend."""
     source = await places.filled(kind, some_sizes(850, seed=8))
     target = await places.make(to, "target")
-    struck = await copy_killed((source, target), tmp_path, 20, Random(8), whole_s=6)
+    random = Random(8)
+    moments: list[Moment] = [partial(asyncio.sleep, random.uniform(0.4, 6)) for _ in range(20)]
+    struck = await copy_killed((source, target), tmp_path, moments)
     found, wanted = await everything(target.storage), await everything(source.storage)
     again = await places.copy(source, target, hashes=True)
     images = sum(not ref.endswith("request.json") for ref in wanted)
