@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import machine, page, servers, speed, start, weight
+from benchmarks import kept, machine, page, servers, speed, start, weight
 from benchmarks.answers import SEED, answer
 from benchmarks.bench import Bench
 from benchmarks.plan import FULL, QUICK, Plan
@@ -35,6 +35,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "large": speed.large,
     "memory": weight.memory,
     "uploads": weight.forms,
+    "kept": kept.kept,
 }
 _MEASURED = ("pixie_proxy", "benchmarks/*.py")
 """Whose changes make a commit's figures another's."""

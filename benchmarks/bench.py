@@ -35,9 +35,9 @@ class Bench:
         return f"http://{self.nginx.host}/{answer}"
 
     @contextmanager
-    def proxy(self, upstream_url: str) -> Iterator[Server]:
-        """Run a proxy on an empty data folder, which is removed afterwards."""
-        server = servers.proxy(self.folder, upstream_url)
+    def proxy(self, upstream_url: str, storage: dict[str, Any] | None = None) -> Iterator[Server]:
+        """Run a proxy on an empty data folder, which is removed afterwards; `storage` is its section."""
+        server = servers.proxy(self.folder, upstream_url, storage=storage)
         try:
             with server:
                 yield server

@@ -22,6 +22,8 @@ class Plan:
     large_s: float = 2.0
     lag_s: float = 3.0
     disk_s: float = 0.5
+    kept_s: float = 2.0
+    kept_rounds: int = 3
     starts: int = 5
     answers_each: int = 4
     uploads: int = 20
@@ -45,6 +47,8 @@ QUICK = Plan(
     large_s=0.5,
     lag_s=0.5,
     disk_s=0.1,
+    kept_s=0.5,
+    kept_rounds=1,
     starts=2,
     answers_each=1,
     uploads=4,

@@ -46,8 +46,8 @@ class Figure:
 
     @property
     def met(self) -> bool | None:
-        """Compare with the bar; None where nothing was measured."""
-        if self.value is None or self.error is not None:
+        """Compare with the bar; None where there is none, or nothing was measured."""
+        if self.value is None or self.error is not None or not self.bar:
             return None
         return self.value <= self.bar if self.at_most else self.value >= self.bar
 
@@ -70,11 +70,13 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """Say whether the bar is met, or by how much it is missed."""
+        """Say whether the bar is met, or by how much it is missed; nothing where there is none."""
         if self.value is None:
             return f"not measured: {self.error}"
         if self.error is not None:
             return f"does not count: {self.error}"
+        if not self.bar:
+            return "–"
         if self.met:
             return "met"
         return f"missed by {number(abs(self.value - self.bar))} {self.unit} ({abs(self.value / self.bar - 1):.0%})"

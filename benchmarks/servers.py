@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 from benchmarks.processes import HOST, BenchError, Server, free_port
 
@@ -88,8 +89,17 @@ def passthrough(folder: Path, upstream_url: str) -> Server:
     return Server("passthrough", command, port=port, folder=folder)
 
 
-def proxy(folder: Path, upstream_url: str, *, launcher: list[str] | None = None) -> Server:
-    """Set up the proxy with everything on and a data folder of its own; `launcher` goes before its module."""
+def proxy(
+    folder: Path,
+    upstream_url: str,
+    *,
+    launcher: list[str] | None = None,
+    storage: dict[str, Any] | None = None,
+) -> Server:
+    """Set up the proxy with everything on and a data folder of its own; `launcher` goes before its module.
+
+    Images lie in the data folder, unless a `storage` section says where.
+    """
     number = sum(1 for _ in folder.glob("proxy-*.yaml"))
     port = free_port()
     settings = {
@@ -101,6 +111,7 @@ def proxy(folder: Path, upstream_url: str, *, launcher: list[str] | None = None)
             "concurrent_requests": 10_000,
         },
         "users": [{"name": "bench", "key": KEY, "role": "member"}],
+        "storage": storage,
     }
     config = folder / f"proxy-{number}.yaml"
     config.write_text(json.dumps(settings))  # which is YAML

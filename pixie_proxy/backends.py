@@ -42,9 +42,18 @@ def prepare_data_dir(settings: Settings) -> None:
 
 
 def open_storage(
-    settings: Settings, writers: WorkerThreads, data_disk: Disk, *, must_exist: bool = False
+    settings: Settings,
+    writers: WorkerThreads,
+    data_disk: Disk | None,
+    *,
+    must_exist: bool = False,
+    makes: bool = True,
 ) -> Storage:
-    """Open the storage of the settings, made if need be and not `must_exist`; a bucket never is. Raises ConfigError."""
+    """Open the storage of the settings. Raises ConfigError.
+
+    A folder is made if it must be, unless it `must_exist` or nothing `makes` it: then it is an empty storage. A bucket
+    never is.
+    """
     if settings.storage.kind == "s3":
         from pixie_proxy.storage.bucket import Bucket
         from pixie_proxy.storage.s3 import S3Storage
@@ -55,10 +64,11 @@ def open_storage(
     if must_exist and not path.is_dir():
         raise ConfigError(f"storage.path: {path} is not there: is it mounted?")
     try:
-        _make_directory(path)
+        if makes:
+            _make_directory(path)
     except OSError as exc:
         raise ConfigError(f"storage.path: {path} can't be made ({exc.strerror})") from None
-    is_beside = path.stat().st_dev == settings.server.data_dir.stat().st_dev
+    is_beside = data_disk is not None and path.stat().st_dev == settings.server.data_dir.stat().st_dev
     return LocalStorage(path, writers, beside=data_disk if is_beside else None)
 
 

@@ -41,6 +41,9 @@ README = ROOT / "README.md"
 WRITTEN_BY_PROGRAMS = {"benchmarks.md", "configuration.md"}
 """Their programs have tests of their own; here only their links count."""
 
+RUN_ELSEWHERE = {"moving.md": "tests/test_moving_house.py"}
+"""Pages whose examples another test runs, for they need more than a demo."""
+
 RUN = {"python", "bash", "js", "nginx", "yaml", "json"}
 NOT_RUN = {
     "console": "needs docker or root, or is make: only the targets of make are looked up",
@@ -209,7 +212,9 @@ def test_the_readme_exports_address_and_key(demo: Demo) -> None:
 
 
 @pytest.mark.parametrize(
-    "page", sorted({block.page for block in _blocks("python", "bash")}), ids=lambda page: page.name
+    "page",
+    sorted({block.page for block in _blocks("python", "bash") if block.page.name not in RUN_ELSEWHERE}),
+    ids=lambda page: page.name,
 )
 def test_the_examples_of_a_page_run(page: Path, demo: Demo, tmp_path: Path) -> None:
     """Each example ends well as it is printed, and what it leaves are real pictures and real JSON."""

@@ -76,16 +76,15 @@ async def read_contents(storage: Storage, folder: Folder) -> Contents:
     """Read what a request's folder says of itself. Raises StorageUnavailable."""
     manifest, manifest_fault = None, None
     try:
-        manifest = Manifest.from_json(await _read(storage, f"{folder.ref}/{MANIFEST}"))
-        _check(manifest, folder)
+        manifest = read_manifest(await read_whole(storage, f"{folder.ref}/{MANIFEST}"), folder)
     except ObjectMissing:
         manifest_fault = f"there is no {MANIFEST}"
-    except (ValueError, TypeError) as exc:
-        manifest, manifest_fault = None, f"{MANIFEST} can't be read: {exc}"
+    except ValueError as exc:
+        manifest_fault = str(exc)
     state, state_fault = None, None
     if STATE in folder.files:
         try:
-            state = FolderState.from_json(await _read(storage, f"{folder.ref}/{STATE}"))
+            state = FolderState.from_json(await read_whole(storage, f"{folder.ref}/{STATE}"))
         except ObjectMissing:  # removed since it was listed
             pass
         except ValueError as exc:
@@ -100,6 +99,17 @@ async def read_contents(storage: Storage, folder: Folder) -> Contents:
     )
 
 
+def read_manifest(text: bytes, folder: Folder) -> Manifest:
+    """Read what a folder's request.json says. Raises ValueError where that can't be what we wrote."""
+    try:
+        manifest = Manifest.from_json(text)
+        _check(manifest, folder)
+    except (ValueError, TypeError) as exc:
+        message = f"{MANIFEST} can't be read: {exc}"
+        raise ValueError(message) from exc
+    return manifest
+
+
 async def digest(storage: Storage, ref: str) -> str:
     """Read a file and give its SHA-256 in hex. Raises ObjectMissing, StorageUnavailable."""
     found = hashlib.sha256()
@@ -108,7 +118,8 @@ async def digest(storage: Storage, ref: str) -> str:
     return found.hexdigest()
 
 
-async def _read(storage: Storage, ref: str) -> bytes:
+async def read_whole(storage: Storage, ref: str) -> bytes:
+    """Read a small file. Raises ObjectMissing, StorageUnavailable."""
     return b"".join([piece async for piece in storage.read(ref)])
 
 

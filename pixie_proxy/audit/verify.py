@@ -154,7 +154,7 @@ class Verification:
                 damage[name] = fault
             elif self._hashes:
                 good.add(must.image_id)
-        findings = judge(contents, kept, damage, old_before_us=_old_before_us())
+        findings = judge(contents, kept, damage, old_before_us=old_before_us())
         return _Look(contents=contents, findings=findings, good=frozenset(good))
 
     async def _fault(self, folder: Folder, name: str, must: Expected) -> tuple[Kind, str] | None:
@@ -226,10 +226,10 @@ class Verification:
 
     async def _check_incoming(self, report: Report) -> None:
         """Find what a copy from another disk left half-way; its call is still in the spool, or was copied again."""
-        old_before_us = _old_before_us()
+        before_us = old_before_us()
         async for page in self._storage.walk(INCOMING):
             for file in page:
-                if file.modified_us < old_before_us:
+                if file.modified_us < before_us:
                     finding = Finding(kind="leftover", ref=file.ref, detail="a copy that never ended")
                     if self._fixes:
                         await self._storage.delete(file.ref)
@@ -244,7 +244,7 @@ class Verification:
             report.add(Finding(kind="account", ref=subject, detail=detail), is_fixed=subject in mended)
 
     def _left_behind(self) -> dict[str, Finding]:
-        found = spools.left_behind(self._spool.root, old_before_us=_old_before_us())
+        found = spools.left_behind(self._spool.root, old_before_us=old_before_us())
         return {finding.ref: finding for finding in found}
 
     async def _check_spool(self, at_first: dict[str, Finding], report: Report) -> None:
@@ -268,5 +268,6 @@ class Verification:
             report.add(finding, is_fixed=finding not in left)
 
 
-def _old_before_us() -> int:
+def old_before_us() -> int:
+    """Give the time that a temporary file of nobody's was last written before, in µs since the epoch."""
     return time.time_ns() // 1000 - LEFTOVER_AFTER_S * 1_000_000

@@ -22,6 +22,7 @@ _COMMANDS = {
     "reindex": "Rebuild a lost index from storage",
     "backup": "Copy everything into a folder while the proxy serves; again, and only what is new is copied",
     "restore": "Check a backup, and bring everything back from it",
+    "storage": "Copy all images to another storage: from disk to S3 and back",
     "config": "Print every setting with its default, as a settings file",
     "health": "Ask a running proxy whether it lives (for containers)",
 }

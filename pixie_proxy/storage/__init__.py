@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Protocol
 
 from pixie_proxy.disk.watch import Disk
-from pixie_proxy.errors import StorageUnavailable
+from pixie_proxy.errors import ConfigError, StorageUnavailable
 from pixie_proxy.records import id_day
 
 PIECE_BYTES = 256 * 1024
@@ -29,6 +29,8 @@ INCOMING = ".incoming"
 MANIFEST = "request.json"
 STATE = "state.json"
 SENTINEL = ".pixie"
+UNFINISHED = "copying "
+"""What goes before the id while a collection is still on its way here."""
 
 
 class ObjectMissing(Exception):
@@ -103,7 +105,20 @@ class Storage(Protocol):
 
 
 async def sentinel(storage: Storage) -> str | None:
-    """Read the storage's id; None where there is none, as in a folder that was not mounted."""
+    """Read the storage's id; None where there is none, as in a folder that was not mounted.
+
+    Raises ConfigError where a copy into the storage has not ended: whoever looks there would miss images.
+    """
+    found = await sentinel_text(storage)
+    if found is not None and found.startswith(UNFINISHED):
+        raise ConfigError(
+            "storage: a copy into it has not ended: run the same pixie storage copy again. Nothing was changed"
+        )
+    return found
+
+
+async def sentinel_text(storage: Storage) -> str | None:
+    """Read what stands for the storage's id; None where there is nothing."""
     try:
         return b"".join([piece async for piece in storage.read(SENTINEL)]).decode(errors="replace").strip()
     except ObjectMissing:

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +23,7 @@ from pixie_proxy.spool.recovery import Recovery
 from pixie_proxy.storage import MANIFEST, SENTINEL, folder_ref
 from pixie_proxy.storage.local import LocalStorage
 from pixie_proxy.threads import WorkerThreads
-from tests.support.calls import a_call, a_manifest, admit
+from tests.support.calls import a_call, a_manifest, a_picture, admit
 
 
 @dataclass(kw_only=True)
@@ -97,18 +96,7 @@ def pixels(request_id: str, position: int) -> bytes:
 
 
 def an_image(request_id: str, position: int) -> StoredImage:
-    data = pixels(request_id, position)
-    return StoredImage(
-        id=new_id("img"),
-        position=position,
-        file=f"{position}.png",
-        mime="image/png",
-        size_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        width=8,
-        height=8,
-        revised_prompt=f"revised {position}",
-    )
+    return a_picture(pixels(request_id, position), position, revised_prompt=f"revised {position}")
 
 
 def damaged(manifest: Manifest, **fields: object) -> Manifest:

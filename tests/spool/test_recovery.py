@@ -14,7 +14,7 @@ import pytest
 from pixie_proxy.index import Index, accounts, ledger
 from pixie_proxy.index.ledger import LedgerRow
 from pixie_proxy.metrics import Metrics
-from pixie_proxy.records import Account, CallRecord, StoredImage, new_id
+from pixie_proxy.records import Account, CallRecord, StoredImage
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.spool.recovery import EVERY_S, Recovery
@@ -22,7 +22,7 @@ from pixie_proxy.storage import MANIFEST, folder_ref
 from pixie_proxy.storage.local import LocalStorage
 from pixie_proxy.threads import WorkerThreads
 from tests.spool.conftest import OpenSpool, die
-from tests.support.calls import ANN, a_call, a_manifest, admit, an_end
+from tests.support.calls import ANN, a_call, a_manifest, a_picture, admit, an_end
 from tests.support.pictures import png
 from tests.support.waiting import eventually
 
@@ -93,17 +93,7 @@ def aftermath(
 
 def told(position: int) -> StoredImage:
     """Describe the image of a position as the manifest does."""
-    data = png(seed=position)
-    return StoredImage(
-        id=new_id("img"),
-        position=position,
-        file=f"{position}.png",
-        mime="image/png",
-        size_bytes=len(data),
-        sha256=hashlib.sha256(data).hexdigest(),
-        width=8,
-        height=8,
-    )
+    return a_picture(png(seed=position), position)
 
 
 async def test_a_durable_call_comes_home(aftermath: Aftermath) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import replace
 
 from pixie_proxy.admission import gate
@@ -31,6 +32,21 @@ def a_call(**fields: object) -> CallRecord:
         hold_micros=500,
         process="p1",
         created_us=1_795_000_000_000_000,
+    )
+    return replace(basis, **fields)  # type: ignore[arg-type]
+
+
+def a_picture(data: bytes, position: int = 0, **fields: object) -> StoredImage:
+    """Describe a PNG as its manifest does."""
+    basis = StoredImage(
+        id=new_id("img"),
+        position=position,
+        file=f"{position}.png",
+        mime="image/png",
+        size_bytes=len(data),
+        sha256=hashlib.sha256(data).hexdigest(),
+        width=8,
+        height=8,
     )
     return replace(basis, **fields)  # type: ignore[arg-type]
 
