@@ -33,6 +33,7 @@ from pixie_proxy.index import settings as stored
 from pixie_proxy.metrics import Metrics
 from pixie_proxy.pricing import load_prices
 from pixie_proxy.spool.area import Spool
+from pixie_proxy.spool.depth import DepthGauge
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.kept import KeptFiles
 from pixie_proxy.spool.recovery import Recovery
@@ -87,12 +88,18 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     metrics = Metrics(catalog.known())
     writers = WorkerThreads(WRITER_THREADS, "durable")
     tasks = TaskKeeper()  # calls: a drain waits for them
+    homing = TaskKeeper()  # what is durable, and on its way to storage: the next start takes it up
     background = TaskKeeper()  # what runs until the end
     handlers = TaskKeeper()  # those whose clients may have left
     async with AsyncExitStack() as closing:
         closing.push_async_callback(asyncio.to_thread, writers.close)
         data_dir = settings.server.data_dir
-        spool = Spool(data_dir / "spool", writers, marks=[data_dir / backends.INDEX_FILE])
+        spool = Spool(
+            data_dir / "spool",
+            writers,
+            marks=[data_dir / backends.INDEX_FILE],
+            max_bytes=settings.server.spool_max_bytes,
+        )
         storage = backends.open_storage(settings, writers, spool.disk)
         disks = [spool.disk] if storage.disk is None else [spool.disk, storage.disk]
         upstream = MeasuredUpstream(backends.open_upstream(settings), metrics)
@@ -103,11 +110,14 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         closing.push_async_callback(storage.close)
         await _claim_storage(index, storage)
         spool.open()
+        depth = DepthGauge(spool)
+        if spool.max_bytes is not None:
+            await asyncio.to_thread(depth.measure)  # it may be full of what an earlier process left
         links = LinkSigner(await _link_secret(index), settings.link_base(settings.server.port))
         directory = await _open_directory(settings, index)
         finisher = Finisher(index, storage, metrics.call_ended)
         billing = Billing(prices)
-        keeping = Keeping(finisher, tasks, settings.gallery.visibility)
+        keeping = Keeping(finisher, tasks, homing, settings.gallery.visibility)
         relaying = Relaying(
             settings=settings,
             upstream=upstream,
@@ -140,6 +150,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         thumbnails = Thumbnails(thumbnails_dir, library, background)
         closing.push_async_callback(thumbnails.close)
         closing.push_async_callback(deliveries.close)
+        closing.push_async_callback(homing.close)
         closing.push_async_callback(tasks.close)
         closing.push_async_callback(background.close)
         closing.push_async_callback(handlers.close)
@@ -147,6 +158,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         for disk in disks:
             disk.on_back += [finisher.nudge, upkeep.nudge]
             background.spawn(disk.run(), f"watch {disk.name}")
+        if spool.max_bytes is not None:
+            background.spawn(depth.watch(), "spool depth")
         background.spawn(directory.watch(), "directory")
         background.spawn(metrics.watch_loop(), "loop lag")
         background.spawn(Recovery(spool, index, storage, finisher, writers).run(), "recovery")
@@ -166,12 +179,15 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             catalog=catalog,
             prices=prices,
             spool=spool,
+            depth=depth,
             handlers=handlers,
             disks=disks,
             metrics=metrics,
         )
         if left := len(tasks):
             log.error("stopping with calls still running", extra={"calls": left})
+        if left := len(homing):
+            log.warning("stopping with calls in the spool: the next start brings them home", extra={"calls": left})
 
 
 def _warn_of_idle_settings(settings: Settings) -> None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from pixie_proxy.pricing import Prices
     from pixie_proxy.records import User
     from pixie_proxy.spool.area import Spool
+    from pixie_proxy.spool.depth import DepthGauge
     from pixie_proxy.tasks import TaskKeeper
     from pixie_proxy.upstream.catalog import Catalog
 
@@ -44,6 +45,7 @@ class Context:
     catalog: Catalog
     prices: Prices
     spool: Spool
+    depth: DepthGauge
     handlers: TaskKeeper
     disks: Sequence[Disk]
     metrics: Metrics
