@@ -17,7 +17,7 @@ from pixie_proxy.accounts.declared import FirstAdmin, make_first_admin, sync_dec
 from pixie_proxy.accounts.directory import Directory
 from pixie_proxy.accounts.sessions import Sessions
 from pixie_proxy.config import Settings
-from pixie_proxy.errors import ConfigError, ProxyError
+from pixie_proxy.errors import ConfigError, ProxyError, StorageUnavailable
 from pixie_proxy.gallery.library import Library
 from pixie_proxy.gallery.retention import Retention
 from pixie_proxy.gallery.sharing import LinkSigner
@@ -38,6 +38,7 @@ from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.kept import KeptFiles
 from pixie_proxy.spool.recovery import Recovery
 from pixie_proxy.storage import SENTINEL, Storage, StorageRefused, sentinel
+from pixie_proxy.storage.awaited import AwaitedStorage
 from pixie_proxy.tasks import TaskKeeper
 from pixie_proxy.threads import WorkerThreads
 from pixie_proxy.upstream.catalog import Catalog
@@ -108,7 +109,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         closing.push_async_callback(index.close)
         closing.push_async_callback(_close_spool, spool, index)
         closing.push_async_callback(storage.close)
-        await _claim_storage(index, storage)
+        storage = await _claim_storage(index, storage)
         spool.open()
         depth = DepthGauge(spool)
         if spool.max_bytes is not None:
@@ -187,7 +188,9 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         if left := len(tasks):
             log.error("stopping with calls still running", extra={"calls": left})
         if left := len(homing):
-            log.warning("stopping with calls in the spool: the next start brings them home", extra={"calls": left})
+            log.warning(
+                "stopping with calls in the spool: the next start brings them home", extra={"calls": left}
+            )
 
 
 def _warn_of_idle_settings(settings: Settings) -> None:
@@ -244,8 +247,11 @@ async def _link_secret(index: Index) -> bytes:
     return bytes.fromhex(await index.write(lambda tx: stored.put_if_absent(tx, "link_secret", made)))
 
 
-async def _claim_storage(index: Index, storage: Storage) -> None:
-    """See that index and storage belong together. An unmounted folder must stop us, not empty the gallery."""
+async def _claim_storage(index: Index, storage: Storage) -> Storage:
+    """See that index and storage belong together. An unmounted folder must stop us, not empty the gallery.
+
+    A bucket that the index knows and that is away must not: give one that is looked at as soon as it is back.
+    """
     known = await index.read(lambda tx: stored.get(tx, "storage_id"))
     # A start that dies between the two puts leaves this word in the index, and the next one goes on.
     begun = await index.read(lambda tx: stored.get(tx, "storage_id_begun"))
@@ -253,6 +259,11 @@ async def _claim_storage(index: Index, storage: Storage) -> None:
         found = await sentinel(storage)
     except StorageRefused as exc:
         raise ConfigError(f"storage.s3: {exc.message} Nothing was changed") from None
+    except StorageUnavailable as exc:
+        if known is None or storage.disk is not None:
+            raise
+        log.warning("storage is away: the spool does without it", extra={"reason": exc.message})
+        return AwaitedStorage(storage, known)
     if known is None and found in {None, begun}:
         made = await index.write(
             lambda tx: stored.put_if_absent(tx, "storage_id_begun", secrets.token_hex(16))
@@ -274,3 +285,4 @@ async def _claim_storage(index: Index, storage: Storage) -> None:
         raise ConfigError(
             "storage: this is another storage than the one the index knows. Nothing was changed"
         )
+    return storage

@@ -1,4 +1,4 @@
-"""Images are as safe on S3 as on disk: a server that dies, a network that breaks, a proxy that is killed (R1, R46, R48).
+"""Images are as safe on S3 as on disk: a server that dies, a network that breaks, a proxy that is killed.
 
 Behind each run the four ledgers are compared; the bucket is read from the server itself.
 """
@@ -54,9 +54,10 @@ async def test_a_killed_s3_server_is_not_our_callers_problem(
     """R46: answers, lists, images and thumbnails go on; the cap closes admission; all is uploaded after the return."""
     shop = BucketShop.open(tmp_path / "data", ceph)
     cap = {"spool_max_gb": 0.5}
-    async with Studio(46, sizes_bytes=(1_000, 20_000, 60_000)) as studio, shop.spawn(
-        studio.base_url, server=cap
-    ) as proxy:
+    async with (
+        Studio(46, sizes_bytes=(1_000, 20_000, 60_000)) as studio,
+        shop.spawn(studio.base_url, server=cap) as proxy,
+    ):
         receipts = await buy(proxy, orders(20, 46, label="before"))
         with killed(ceph, signal.SIGTERM if away_s < 60 else signal.SIGKILL):
             until = time.monotonic() + away_s
@@ -105,7 +106,9 @@ def killed(server: S3Server, number: int) -> Iterator[None]:
         server.gateway.start()
 
 
-async def buy(proxy: RunningProxy, wanted: list[Order], *, at_once: int = CALLERS, pause_s: float = 0) -> list[Receipt]:
+async def buy(
+    proxy: RunningProxy, wanted: list[Order], *, at_once: int = CALLERS, pause_s: float = 0
+) -> list[Receipt]:
     """Make calls, a few at a time."""
     sdk, turns = proxy.sdk(), asyncio.Semaphore(at_once)
 
@@ -137,7 +140,7 @@ async def look_around(proxy: RunningProxy, until: float) -> Counter[str]:
 async def fill(proxy: RunningProxy, studio: Studio) -> list[Receipt]:
     """Make large images until no more are taken; give those that were. Nothing was sold to who was refused."""
     studio.sizes_bytes = (25_000_000,)
-    receipts = []
+    receipts: list[Receipt] = []
     for number in range(20):
         sold = len(studio.sales)
         receipt = await place(proxy.sdk(), Order(prompt=f"large {number}"))
@@ -229,8 +232,8 @@ async def test_a_drain_on_a_broken_s3_fails_nobody(
     report.assert_clean(93)
 
 
-async def test_who_stops_does_not_wait_for_s3(shop: BucketShop) -> None:
-    """The bucket is away: the process leaves at once, and the next start uploads what waited."""
+async def test_who_stops_or_starts_does_not_wait_for_s3(shop: BucketShop) -> None:
+    """The bucket is away: the process leaves at once, the next one serves what waits, and uploads it in the end."""
     assert shop.relay is not None
     async with Studio(94) as studio:
         async with shop.spawn(studio.base_url) as proxy:
@@ -239,17 +242,21 @@ async def test_who_stops_does_not_wait_for_s3(shop: BucketShop) -> None:
             began = time.monotonic()
             assert await outside.terminate(proxy) == 0
             assert time.monotonic() - began < 8
-        await shop.relay.come_back()
-        async with shop.spawn(studio.base_url):
+        async with shop.spawn(studio.base_url) as proxy:
+            await eventually(lambda: outside.is_ready(proxy))
+            for image in await outside.gallery(proxy):
+                await outside.content(proxy, image)
+            receipts += await buy(proxy, orders(5, 95))
+            await shop.relay.come_back()
             await shop.settled()
-        assert [receipt.error for receipt in receipts] == [None] * 20
+        assert [receipt.error for receipt in receipts] == [None] * 25
         compare(shop.data, sales=studio.sales, receipts=receipts, once=True).assert_clean(94)
 
 
 # --- The proxy is killed ----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=torture)])
+@pytest.mark.parametrize("kills", [1, pytest.param(100, marks=torture)])
 async def test_a_kill_at_any_instant_loses_nothing_on_s3(
     shop: BucketShop, upstream: ScriptedUpstream, record_figure: RecordFigure, kills: int
 ) -> None:
