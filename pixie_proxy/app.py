@@ -18,7 +18,7 @@ from pixie_proxy.accounts.directory import Directory
 from pixie_proxy.accounts.sessions import Sessions
 from pixie_proxy.config import Settings
 from pixie_proxy.config.idle import warn_of_idle_settings
-from pixie_proxy.errors import ConfigError, ProxyError
+from pixie_proxy.errors import ConfigError, ProxyError, StorageUnavailable
 from pixie_proxy.gallery.library import Library
 from pixie_proxy.gallery.retention import Retention
 from pixie_proxy.gallery.sharing import LinkSigner
@@ -36,10 +36,12 @@ from pixie_proxy.index import settings as stored
 from pixie_proxy.metrics import Metrics
 from pixie_proxy.pricing import load_prices
 from pixie_proxy.spool.area import Spool
+from pixie_proxy.spool.depth import DepthGauge
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.kept import KeptFiles
 from pixie_proxy.spool.recovery import Recovery
 from pixie_proxy.storage import SENTINEL, Storage, StorageRefused, sentinel
+from pixie_proxy.storage.awaited import AwaitedStorage
 from pixie_proxy.storage.claim import claim_fault
 from pixie_proxy.storage.outlook import Outlook
 from pixie_proxy.tasks import TaskKeeper
@@ -98,12 +100,18 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     metrics = Metrics(catalog.known())
     writers = WorkerThreads(WRITER_THREADS, "durable")
     tasks = TaskKeeper()  # calls: a drain waits for them
+    homing = TaskKeeper()  # what is durable, and on its way to storage: the next start takes it up
     background = TaskKeeper()  # what runs until the end
     handlers = TaskKeeper()  # those whose clients may have left
     async with AsyncExitStack() as closing:
         closing.push_async_callback(asyncio.to_thread, writers.close)
         data_dir = settings.server.data_dir
-        spool = Spool(data_dir / "spool", writers, marks=[data_dir / backends.INDEX_FILE])
+        spool = Spool(
+            data_dir / "spool",
+            writers,
+            marks=[data_dir / backends.INDEX_FILE],
+            max_bytes=settings.server.spool_max_bytes,
+        )
         storage = backends.open_storage(settings, writers, spool.disk)
         disks = [spool.disk] if storage.disk is None else [spool.disk, storage.disk]
         upstream = MeasuredUpstream(backends.open_upstream(settings), metrics)
@@ -112,14 +120,17 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         closing.push_async_callback(index.close)
         closing.push_async_callback(_close_spool, spool, index)
         closing.push_async_callback(storage.close)
-        await _claim_storage(index, storage)
+        storage = await _claim_storage(index, storage)
         spool.open()
+        depth = DepthGauge(spool.root, spool)
+        if spool.max_bytes is not None:
+            await asyncio.to_thread(depth.measure)  # it may be full of what an earlier process left
         links = LinkSigner(await _link_secret(index), settings.link_base(settings.server.port))
         directory = await _open_directory(settings, index)
         finisher = Finisher(index, storage, metrics.call_ended)
         billing = Billing(prices)
         quotes = Quotes(catalog, prices)
-        keeping = Keeping(finisher, tasks, settings.gallery.visibility)
+        keeping = Keeping(finisher, tasks, homing, settings.gallery.visibility)
         relaying = Relaying(
             settings=settings,
             upstream=upstream,
@@ -153,6 +164,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         thumbnails = Thumbnails(thumbnails_dir, library, background)
         closing.push_async_callback(thumbnails.close)
         closing.push_async_callback(deliveries.close)
+        closing.push_async_callback(homing.close)
         closing.push_async_callback(tasks.close)
         closing.push_async_callback(background.close)
         closing.push_async_callback(handlers.close)
@@ -162,6 +174,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             background.spawn(disk.run(), f"watch {disk.name}")
         outlook = Outlook(storage, background)
         outlook.on_back += [finisher.nudge, upkeep.nudge]
+        if spool.max_bytes is not None:
+            background.spawn(depth.watch(), "spool depth")
         background.spawn(directory.watch(), "directory")
         background.spawn(metrics.watch_loop(), "loop lag")
         background.spawn(Recovery(spool, index, storage, finisher, writers).run(), "recovery")
@@ -182,6 +196,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             prices=prices,
             quotes=quotes,
             spool=spool,
+            depth=depth,
             handlers=handlers,
             disks=disks,
             outlook=outlook,
@@ -189,6 +204,10 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         )
         if left := len(tasks):
             log.error("stopping with calls still running", extra={"calls": left})
+        if left := len(homing):
+            log.warning(
+                "stopping with calls in the spool: the next start brings them home", extra={"calls": left}
+            )
 
 
 async def _close_spool(spool: Spool, index: Index) -> None:
@@ -226,8 +245,11 @@ async def _link_secret(index: Index) -> bytes:
     return bytes.fromhex(await index.write(lambda tx: stored.put_if_absent(tx, "link_secret", made)))
 
 
-async def _claim_storage(index: Index, storage: Storage) -> None:
-    """See that index and storage belong together. An unmounted folder must stop us, not empty the gallery."""
+async def _claim_storage(index: Index, storage: Storage) -> Storage:
+    """See that index and storage belong together. An unmounted folder must stop us, not empty the gallery.
+
+    A bucket that the index knows and that is away must not: give one that is looked at as soon as it is back.
+    """
     known = await index.read(lambda tx: stored.get(tx, "storage_id"))
     # A start that dies between the two puts leaves this word in the index, and the next one goes on.
     begun = await index.read(lambda tx: stored.get(tx, "storage_id_begun"))
@@ -247,3 +269,9 @@ async def _claim_storage(index: Index, storage: Storage) -> None:
             await storage.put(SENTINEL, found.encode() + b"\n")
     except StorageRefused as exc:
         raise ConfigError(f"storage.s3: {exc.message} Remedy: {exc.remedy}. Nothing was changed") from None
+    except StorageUnavailable as exc:
+        if known is None or storage.disk is not None:
+            raise
+        log.warning("storage is away: the spool does without it", extra={"reason": exc.message})
+        return AwaitedStorage(storage, known)
+    return storage

@@ -200,6 +200,8 @@ class Metrics:
         )
         self.spool_calls = Gauge("pixie_spool_calls", "Calls in the spool: running, or waiting for storage")
         self.spool_oldest = Gauge("pixie_spool_oldest_seconds", "Age of the oldest call in the spool")
+        self.spool_size = Gauge("pixie_spool_bytes", "Bytes of the calls in the spool")
+        self.spool_max = Gauge("pixie_spool_max_bytes", "server.spool_max_gb in bytes; 0 where it is not set")
         self.spool_free = Gauge("pixie_spool_free_bytes", "Free room on the spool's disk")
         self.index_log = Gauge("pixie_index_log_bytes", "Size of the index's write-ahead log")
         self.log_lines_lost = Counter(

@@ -67,6 +67,11 @@ class ServerSettings(Section):
     drain_s: PositiveSeconds = Field(
         900, description="After SIGTERM, how long running calls may take to end, in seconds"
     )
+    spool_max_gb: Annotated[float, Field(ge=0.1, allow_inf_nan=False)] | None = Field(
+        None,
+        description="How much may wait in the spool for a storage that is away, in GB; new calls are refused from 80 % "
+        "of it on; empty = as much as its disk has room for",
+    )
     trusted_proxies: list[str] = Field(
         [], description="Addresses or networks whose X-Forwarded-For is believed, such as 10.0.0.0/8"
     )
@@ -74,6 +79,11 @@ class ServerSettings(Section):
         default=False,
         description="Refuse to start on an empty data directory (a volume that was not mounted)",
     )
+
+    @property
+    def spool_max_bytes(self) -> int | None:
+        """The spool's cap in bytes."""
+        return None if self.spool_max_gb is None else int(self.spool_max_gb * 1e9)
 
 
 class UpstreamSettings(Section):

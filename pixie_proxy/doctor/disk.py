@@ -17,7 +17,7 @@ from pixie_proxy.disk.watch import Disk, room
 from pixie_proxy.doctor import Finding, fault, ok, sentence, warning
 from pixie_proxy.doctor.patient import Patient
 from pixie_proxy.spool.area import BALLAST_IMAGES, ROOM_FLOOR_BYTES, ROOM_PER_IMAGE_BYTES
-from pixie_proxy.spool.depth import measure
+from pixie_proxy.spool.depth import DepthGauge
 from pixie_proxy.upstream import Unseen
 from pixie_proxy.upstream.looking import look_at
 
@@ -112,7 +112,7 @@ async def spool(patient: Patient) -> list[Finding]:
 def _spool(root: Path) -> list[Finding]:
     if not root.exists():
         return [ok("empty: no proxy has served here yet")]
-    depth = measure(root)
+    depth = DepthGauge(root).measure()
     found: list[Finding] = []
     if damaged := sorted(root.glob("*/req_*/*.damaged")):
         found.append(

@@ -95,10 +95,16 @@ class Generation:
         self.is_draining = False
 
     async def drain(self, timeout_s: float) -> int:
-        """Take no new calls and wait for those that run; return how many still do after `timeout_s`."""
+        """Take no new calls and wait for those that run; return how many still do after `timeout_s`.
+
+        A call has ended when it is durable and its client has the answer; storage is not waited for.
+        """
         self.is_draining = True
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + timeout_s
         left = await self._tasks.drain(timeout_s)
         await self._deliveries.flush()
+        await self._keeping.drain(deadline - loop.time())
         return left
 
     async def abandon(self) -> None:

@@ -18,6 +18,10 @@ log = logging.getLogger(__name__)
 
 KEEP_WAIT_S = 2.0
 """How long an answer's end waits for storage and index; what is slower goes on without the client."""
+AWAY_WAIT_S = 0.1
+"""The same while storage is known to be away: enough for the index, and no caller notices."""
+LAST_MOVES_S = 5.0
+"""How long a drain waits for what is on its way home. It is durable: the next start takes up the rest."""
 HOLD_S = 900.0
 """How long memory holds what the disk could not take."""
 _SEAL_AGAIN_S = 1.0
@@ -26,10 +30,13 @@ _SEAL_AGAIN_S = 1.0
 class Keeping:
     """Brings calls home."""
 
-    def __init__(self, finisher: Finisher, tasks: TaskKeeper, visibility: Visibility) -> None:
-        """Give new images `visibility`."""
+    def __init__(
+        self, finisher: Finisher, tasks: TaskKeeper, homing: TaskKeeper, visibility: Visibility
+    ) -> None:
+        """Give new images `visibility`. Calls run in `tasks`; what is durable goes home in `homing`."""
         self._finisher = finisher
         self._tasks = tasks
+        self._homing = homing
         self._visibility: Visibility = visibility
 
     async def seal(
@@ -79,7 +86,7 @@ class Keeping:
     async def bring_home(self, job: Job, manifest: Manifest) -> None:
         """Move a sealed call to storage and index. Its client's answer ends then, or after KEEP_WAIT_S."""
         job.manifest = manifest
-        timer = asyncio.get_running_loop().call_later(KEEP_WAIT_S, job.end)
+        timer = asyncio.get_running_loop().call_later(self._wait_s, job.end)
         try:
             await self.finish(job, manifest)
         finally:
@@ -87,14 +94,27 @@ class Keeping:
             job.end()
 
     async def finish(self, job: Job, manifest: Manifest) -> None:
-        """Move a sealed call to storage and index, however long that takes."""
+        """Move a sealed call to storage and index. What takes longer than KEEP_WAIT_S goes on without its call."""
         if job.seal_again is not None:
             manifest = await self._sealed_late(job.call.id, job.seal_again, manifest)
         if manifest.images:
-            await self._finisher.keep(manifest, job.spooled.folder)
+            moving = self._finisher.keep(manifest, job.spooled.folder)
+            home = self._homing.run(moving, f"home {job.call.id}")
+            await asyncio.wait({home}, timeout=self._wait_s)
+            if home.done():
+                home.result()
         else:
             await job.spooled.remove()
             await self._finisher.settle(job.call, manifest.settlement)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let go home what does so quickly. Nobody waits for a storage that is away."""
+        if not self._finisher.is_storage_away:
+            await self._homing.drain(min(timeout_s, LAST_MOVES_S))
+
+    @property
+    def _wait_s(self) -> float:
+        return AWAY_WAIT_S if self._finisher.is_storage_away else KEEP_WAIT_S
 
     async def _sealed_late(
         self, request_id: str, seal: Callable[[], Awaitable[Manifest]], in_vain: Manifest

@@ -29,6 +29,9 @@ ROOM_FLOOR_BYTES = 128 * 1024 * 1024
 ROOM_PER_IMAGE_BYTES = 16 * 1024 * 1024
 """Space set aside for each image that is under way."""
 
+CLOSES_AT = 0.8
+"""What part of its cap the spool may hold before new calls are refused: those that run still fit into the rest."""
+
 _HALF_MADE_MAX_AGE_S = 60.0
 BALLAST_IMAGES = 2
 """For so many images ballast is held while none is under way: it takes the watch a second to follow."""
@@ -40,9 +43,17 @@ _FREE_MAX_AGE_S = 0.1
 class Spool:
     """This process's part of the spool."""
 
-    def __init__(self, root: Path, writers: WorkerThreads, marks: Sequence[Path] = ()) -> None:
-        """Plan a folder of our own under `root`. Without the files `marks` its disk counts as gone."""
+    def __init__(
+        self, root: Path, writers: WorkerThreads, marks: Sequence[Path] = (), max_bytes: int | None = None
+    ) -> None:
+        """Plan a folder of our own under `root`. Without the files `marks` its disk counts as gone.
+
+        `max_bytes` is what the calls of all processes may take there; None: as much as the disk has room for.
+        """
         self.root = root
+        self.max_bytes = max_bytes
+        self.size_bytes = 0
+        """What they take, as `depth` last measured it."""
         self.process = secrets.token_hex(8)
         self.folder = root / self.process
         self.uploads = root / UPLOADS / self.process
@@ -95,10 +106,20 @@ class Spool:
 
     def check_room(self, images: int) -> None:
         """See that there is room for some more images, ballast included. Raises StorageFull, before money is spent."""
+        under_way_bytes = ROOM_PER_IMAGE_BYTES * (self._images_under_way + images)
+        if self.max_bytes is not None and (
+            self.size_bytes >= CLOSES_AT * self.max_bytes
+            or self.size_bytes + under_way_bytes > self.max_bytes
+        ):
+            message = (
+                "Too many images wait in the proxy's spool for a storage that is away or slow. "
+                "Nothing was sent upstream; try again later."
+            )
+            raise StorageFull(message, headers={"retry-after": "30"})
         now = time.monotonic()
         if now - self._free_read_at > _FREE_MAX_AGE_S:
             self._free_bytes, self._free_read_at = _free_bytes(self.root) + self.ballast.size_bytes, now
-        if self._free_bytes < ROOM_FLOOR_BYTES + ROOM_PER_IMAGE_BYTES * (self._images_under_way + images):
+        if self._free_bytes < ROOM_FLOOR_BYTES + under_way_bytes:
             message = (
                 "The proxy's disk is full. Nothing was sent upstream; try again when the admin has made room."
             )

@@ -21,6 +21,8 @@ log = logging.getLogger(__name__)
 
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 15.0
+AT_ONCE = 16
+"""How many of those that wait try at a time: a backlog that goes home must not stand in the way of new calls."""
 _NUDGE_EVERY_S = 1.0
 """How often a success may wake those who wait: one call with a trouble of its own must not be tried at every answer."""
 
@@ -46,6 +48,11 @@ class Finisher:
         self._for_index = _Line("index")
         self._for_storage = _Line("storage")
         self._for_any = _Line("either")
+
+    @property
+    def is_storage_away(self) -> bool:
+        """Whether storage did not take what it was last given."""
+        return self._for_storage.is_stuck
 
     def nudge(self) -> None:
         """Let all that waits try again now: storage or index may be back."""
@@ -87,14 +94,17 @@ class Finisher:
 
 
 class _Line:
-    """Those who wait for storage or index: each tries again after growing waits, and all at once at a nudge.
+    """Those who wait for storage or index: each tries again after growing waits, and all of them at a nudge.
 
-    Who gets through nudges the others, for it may be back.
+    Who gets through nudges the others, for it may be back. A first try takes no turn: a client waits for its end.
     """
 
     def __init__(self, what: str) -> None:
         """Wait for `what`, as the log calls it."""
+        self.is_stuck = False
+        """Whether the last try was in vain."""
         self._what = what
+        self._turns = asyncio.Semaphore(AT_ONCE)
         self._waiting = 0
         self._nudged = asyncio.Event()
         self._nudged_at = float("-inf")
@@ -117,22 +127,29 @@ class _Line:
     async def until_done(self, request_id: str, attempt: Callable[[], Awaitable[object]]) -> None:
         """Try until it works; the log hears once of a call that has to wait."""
         wait_s = _FIRST_WAIT_S
-        is_told = False
-        while True:
-            nudged = self._nudged
-            try:
-                await attempt()
-            except ProxyError as exc:
-                if not is_told:
-                    told = {"waits_for": self._what, "reason": exc.message, "request_id": request_id}
-                    log.warning("a call waits in the spool", extra=told)
-                    is_told = True
-            else:
-                if self._waiting and time.monotonic() - self._nudged_at >= _NUDGE_EVERY_S:
-                    self.nudge()
-                return
+        nudged = self._nudged
+        refusal = await self._try(attempt)
+        if refusal is not None:
+            told = {"waits_for": self._what, "reason": refusal.message, "request_id": request_id}
+            log.warning("a call waits in the spool", extra=told)
+        while refusal is not None:
             await self.wait(wait_s * random.uniform(0.75, 1.25), nudged)  # noqa: S311 - jitter
             wait_s = min(_LONGEST_WAIT_S, wait_s * 2)
+            async with self._turns:
+                nudged = self._nudged
+                refusal = await self._try(attempt)
+
+    async def _try(self, attempt: Callable[[], Awaitable[object]]) -> ProxyError | None:
+        """Try once; give what was in the way."""
+        try:
+            await attempt()
+        except ProxyError as exc:
+            self.is_stuck = True
+            return exc
+        self.is_stuck = False
+        if self._waiting and time.monotonic() - self._nudged_at >= _NUDGE_EVERY_S:
+            self.nudge()
+        return None
 
 
 def settle_kept(tx: Tx, manifest: Manifest) -> None:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from pixie_proxy.errors import StorageUnavailable
@@ -19,11 +20,11 @@ from pixie_proxy.storage import MANIFEST, ObjectMissing, StoredFile
 from pixie_proxy.storage.bucket import PART_BYTES, Bucket, NotConditional, ObjectExists, OutsideRange
 from pixie_proxy.storage.probe import round_trip
 
-UPLOADS = 4
-"""Objects that go up at once. Each holds up to PART_BYTES in memory."""
-LARGE_UPLOADS = 2
-"""Of them such as go up in parts: obstore holds two parts of each."""
-CLOSE_WAIT_S = 10.0
+UPLOADS = 16
+"""Objects that go up at once, as far as UPLOAD_BYTES allows: a server is mostly waited for."""
+UPLOAD_BYTES = 4 * PART_BYTES
+"""What they may hold in memory together."""
+CLOSE_WAIT_S = 5.0
 """How long `close` waits for what is going up; the next start takes up the rest."""
 
 
@@ -38,7 +39,7 @@ class S3Storage:
         self._is_conditional = True
         """Whether the server knows conditional PUTs, as far as we have heard."""
         self._uploads = asyncio.Semaphore(UPLOADS)
-        self._large_uploads = asyncio.Semaphore(LARGE_UPLOADS)
+        self._memory = _Memory(UPLOAD_BYTES)
         self._adopting: dict[str, asyncio.Task[None]] = {}
 
     async def adopt(self, folder: str, ref: str) -> None:
@@ -144,11 +145,11 @@ class S3Storage:
         await upload(MANIFEST)
 
     async def _upload(self, path: Path, key: str, size_bytes: int, *, creates: bool) -> None:
-        async with self._uploads:
-            if size_bytes > PART_BYTES:
-                async with self._large_uploads:
-                    sha256 = await asyncio.to_thread(_file_sha256, path)
-                    await self._bucket.put_large(key, path, attributes=_attributes(key, sha256))
+        is_large = size_bytes > PART_BYTES  # then obstore holds two parts of it
+        async with self._uploads, self._memory.hold(2 * PART_BYTES if is_large else size_bytes):
+            if is_large:
+                sha256 = await asyncio.to_thread(_file_sha256, path)
+                await self._bucket.put_large(key, path, attributes=_attributes(key, sha256))
                 return
             data, sha256 = await asyncio.to_thread(_read, path)
             attributes = _attributes(key, sha256)
@@ -178,6 +179,30 @@ class S3Storage:
         except ObjectMissing:
             return False
         return True
+
+
+class _Memory:
+    """Bytes that uploads may hold together, given out in the order in which they are asked for."""
+
+    def __init__(self, free_bytes: int) -> None:
+        """Have all of it free."""
+        self._free_bytes = free_bytes
+        self._turn = asyncio.Lock()
+        self._freed = asyncio.Event()
+
+    @asynccontextmanager
+    async def hold(self, size_bytes: int) -> AsyncIterator[None]:
+        """Wait until there are so many, which can't be more than there are in all, and take them."""
+        async with self._turn:
+            while self._free_bytes < size_bytes:
+                self._freed.clear()
+                await self._freed.wait()
+            self._free_bytes -= size_bytes
+        try:
+            yield
+        finally:
+            self._free_bytes += size_bytes
+            self._freed.set()
 
 
 def _attributes(key: str, sha256: str) -> dict[str, str]:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from pixie_proxy.pricing import Prices
     from pixie_proxy.records import User
     from pixie_proxy.spool.area import Spool
+    from pixie_proxy.spool.depth import DepthGauge
     from pixie_proxy.storage.outlook import Outlook
     from pixie_proxy.tasks import TaskKeeper
     from pixie_proxy.upstream.catalog import Catalog
@@ -47,6 +48,7 @@ class Context:
     prices: Prices
     quotes: Quotes
     spool: Spool
+    depth: DepthGauge
     handlers: TaskKeeper
     disks: Sequence[Disk]
     outlook: Outlook

@@ -9,7 +9,6 @@ from aiohttp import web
 
 from pixie_proxy import logs
 from pixie_proxy.metrics import render
-from pixie_proxy.spool.depth import measure
 from pixie_proxy.web.context import Context, context_of
 
 
@@ -24,9 +23,11 @@ async def metrics(request: web.Request) -> web.Response:
 def _scrape(context: Context, accept: str) -> tuple[bytes, str]:
     numbers = context.metrics
     with suppress(OSError):  # the disk is away: what is known of the rest is wanted all the more
-        depth = measure(context.spool.root)
+        depth = context.depth.measure()
         numbers.spool_calls.value = depth.calls
         numbers.spool_oldest.value = depth.oldest_s
+        numbers.spool_size.value = depth.size_bytes
+        numbers.spool_max.value = context.spool.max_bytes or 0
         numbers.spool_free.value = depth.free_bytes
         numbers.index_log.value = context.index.log_bytes
     return render(numbers, accept)

@@ -20,7 +20,7 @@ from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.spool.recovery import Recovery
-from pixie_proxy.storage import MANIFEST, SENTINEL, folder_ref
+from pixie_proxy.storage import MANIFEST, SENTINEL, Storage, folder_ref
 from pixie_proxy.storage.local import LocalStorage
 from pixie_proxy.threads import WorkerThreads
 from tests.support.calls import a_call, a_manifest, a_picture, admit
@@ -32,7 +32,7 @@ class House:
 
     data: Path
     index: SqliteIndex
-    storage: LocalStorage
+    storage: Storage
     spool: Spool
     writers: WorkerThreads
 

@@ -17,19 +17,20 @@ from typing import Any
 
 import pytest
 
+from pixie_proxy.backends import open_storage
+from pixie_proxy.config import S3Settings
 from pixie_proxy.gallery.retention import Retention
 from pixie_proxy.index import Tx, images
 from pixie_proxy.index.sqlite import SqliteIndex
 from pixie_proxy.records import new_id
 from pixie_proxy.spool.area import Spool
-from pixie_proxy.storage import folder_ref
-from pixie_proxy.storage.local import LocalStorage
+from pixie_proxy.storage import MANIFEST, folder_ref
 from pixie_proxy.threads import WorkerThreads
 from tests.audit.conftest import House
 from tests.cli.running import pixie
 from tests.support import outside
 from tests.support.pictures import png
-from tests.support.proxy import ADMIN_KEY, RunningProxy
+from tests.support.proxy import ADMIN_KEY, RunningProxy, run_proxy
 from tests.support.upstream import ScriptedUpstream, image_json
 
 GENERATIONS = "/v1/images/generations"
@@ -38,25 +39,54 @@ DAY_S = 24 * 60 * 60
 Record = Callable[..., None]
 
 
+on_both = pytest.mark.parametrize(
+    "proxy",
+    ["local", pytest.param("s3", marks=[pytest.mark.torture, pytest.mark.xdist_group("ceph")])],
+    indirect=True,
+)
+
+
+@pytest.fixture
+async def proxy(
+    request: pytest.FixtureRequest, tmp_path: Path, upstream: ScriptedUpstream
+) -> AsyncIterator[RunningProxy]:
+    """Serve a proxy whose images lie on disk, or on S3 for a test that asks for it."""
+    storage: dict[str, Any] = {"kind": "local"}
+    if getattr(request, "param", "local") == "s3":
+        storage = {"kind": "s3", "s3": request.getfixturevalue("ceph").bucket()}
+    async with run_proxy(tmp_path / "data", upstream.base_url, storage=storage) as running:
+        yield running
+
+
 @pytest.fixture
 async def inside(proxy: RunningProxy) -> AsyncIterator[House]:
     """The running proxy's own index and storage."""
     assert proxy.context is not None
     assert isinstance(proxy.context.index, SqliteIndex)
     writers = WorkerThreads(4, "durable")
+    storage = open_storage(proxy.context.settings, writers, proxy.context.spool.disk)
     yield House(
         data=proxy.data_dir,
         index=proxy.context.index,
-        storage=LocalStorage(proxy.data_dir / "storage", writers),
+        storage=storage,
         spool=Spool(proxy.data_dir / "spool", writers),
         writers=writers,
     )
+    await storage.close()
     await asyncio.to_thread(writers.close)
 
 
 async def verify(proxy: RunningProxy, cwd: Path, *options: str) -> dict[str, Any]:
     """Run the command as a cron job does, beside the proxy."""
-    ended = await pixie("verify", "--json", "--data", str(proxy.data_dir), *options, cwd=cwd)
+    assert proxy.context is not None
+    variables = {}
+    if (storage := proxy.context.settings.storage).kind == "s3":
+        told = {**storage.s3.model_dump(exclude_none=True), "secret_access_key": secret(storage.s3)}
+        variables = {f"PIXIE_STORAGE__S3__{name.upper()}": value for name, value in told.items() if value}
+    ended = await pixie(
+        "verify", "--json", "--data", str(proxy.data_dir), *options,
+        cwd=cwd, PIXIE_STORAGE__KIND=storage.kind, **variables,
+    )  # fmt: skip
     assert ended.err == ""
     report: dict[str, Any] = json.loads(ended.out)
     assert ended.code == (0 if report["clean"] else 1)
@@ -64,23 +94,27 @@ async def verify(proxy: RunningProxy, cwd: Path, *options: str) -> dict[str, Any
     return report
 
 
+def secret(s3: S3Settings) -> str:
+    assert s3.secret_access_key is not None
+    return s3.secret_access_key.get_secret_value()
+
+
+@on_both
 async def test_rot_is_found_and_never_served(
     proxy: RunningProxy, inside: House, tmp_path: Path, record_figure: Record
 ) -> None:
     """One bit in each of 100 images of 200: exactly those are found, and from then on answered with 503."""
     rng = random.Random(6)
     manifests = [await inside.keep(4) for _ in range(50)]
-    paths = [inside.path(manifest, image.file) for manifest in manifests for image in manifest.images]
-    rotten = rng.sample(paths, 100)
-    for path in rotten:
-        data = bytearray(path.read_bytes())
+    refs = [f"{folder_ref(each.call.id)}/{image.file}" for each in manifests for image in each.images]
+    rotten = rng.sample(refs, 100)
+    for ref in rotten:
+        data = bytearray(b"".join([piece async for piece in inside.storage.read(ref)]))
         data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
-        path.write_bytes(data)
+        await inside.storage.put(ref, bytes(data))
     report = await verify(proxy, tmp_path)
     assert report["counts"] == {"rotten": 100}
-    assert sorted(each["ref"] for each in report["findings"]) == sorted(
-        str(path.relative_to(inside.data / "storage")) for path in rotten
-    )
+    assert sorted(each["ref"] for each in report["findings"]) == sorted(rotten)
     answers = Counter[str]()
     for manifest in manifests:
         for image in manifest.images:
@@ -167,13 +201,14 @@ async def seed(inside: House, count: int) -> None:
     for _ in range(count):
         orphan, dangling = await inside.keep(), await inside.keep()
         await inside.index.write(partial(forget, request_id=orphan.call.id))
-        inside.path(dangling, "0.png").rename(inside.data / new_id("img"))
-        inside.path(dangling, "request.json").unlink()
+        for name in ("0.png", MANIFEST):
+            await inside.storage.delete(f"{folder_ref(dangling.call.id)}/{name}")
         stale = inside.spool.root / secrets.token_hex(8) / new_id("req")
         stale.mkdir(parents=True)
         (stale / "0.png").write_bytes(png(size_bytes=777))
 
 
+@on_both
 async def test_seeded_faults_are_found_under_load_and_nothing_else(
     proxy: RunningProxy, upstream: ScriptedUpstream, inside: House, tmp_path: Path, record_figure: Record
 ) -> None:

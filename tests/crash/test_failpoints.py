@@ -7,15 +7,19 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from pixie_proxy.storage import MANIFEST
 from tests.support import outside
+from tests.support.bucket_shop import BucketShop
 from tests.support.failpoints import Failpoints, Point
 from tests.support.proxy import RunningProxy, spawn_proxy
+from tests.support.s3_relay import S3Relay, flaky
+from tests.support.s3_servers import S3Server
 from tests.support.traffic import Asked, Ended, Traffic
 from tests.support.upstream import ScriptedUpstream
 from tests.support.waiting import eventually
@@ -41,9 +45,13 @@ Record = Callable[..., None]
 class Mortal:
     """A data directory whose proxies die at points; what has ended there must never change again."""
 
-    def __init__(self, folder: Path, upstream: ScriptedUpstream, seed: int) -> None:
+    def __init__(
+        self, folder: Path, upstream: ScriptedUpstream, seed: int, shop: BucketShop | None = None
+    ) -> None:
+        """Keep images in `folder`, or in the bucket of a shop with the same data directory."""
         self.data = folder / "data"
-        self.points = Failpoints(folder / "points", self.data)
+        self.points = Failpoints(folder / "points", self.data, on_s3=shop is not None)
+        self._shop = shop
         self.traffic = Traffic(seed, pause_s=0)
         self.upstream = upstream
         self._ended: Ended | None = None
@@ -53,11 +61,18 @@ class Mortal:
     async def start(self) -> AsyncIterator[RunningProxy]:
         """Start a proxy, and see that it makes good what the one before left, and changes nothing else."""
         self.points.arm(None)
-        async with spawn_proxy(self.data, self.upstream.base_url, prefix=self.points.prefix) as proxy:
+        async with self.spawn() as proxy:
             await self.check(proxy)
             yield proxy
 
+    def spawn(self) -> AbstractAsyncContextManager[RunningProxy]:
+        """Start a proxy."""
+        storage = {} if self._shop is None else {"storage": self._shop.storage}
+        return spawn_proxy(self.data, self.upstream.base_url, prefix=self.points.prefix, **storage)
+
     async def check(self, proxy: RunningProxy) -> None:
+        if self._shop is not None:
+            await self._shop.settled()
         await self.traffic.check(proxy, self.data)
         ended = Ended.of(self.data)
         if self._ended is not None:
@@ -183,9 +198,7 @@ async def test_a_death_at_any_step_of_a_recovery_loses_nothing(
         await mortal.die_at(twice, *debts)
         mortal.points.arm(point)
         try:
-            async with spawn_proxy(
-                mortal.data, mortal.upstream.base_url, prefix=mortal.points.prefix
-            ) as proxy:
+            async with mortal.spawn() as proxy:
                 died += await mortal.has_died(proxy)
         except AssertionError:  # before it served
             died += 1
@@ -194,6 +207,37 @@ async def test_a_death_at_any_step_of_a_recovery_loses_nothing(
             pass
     assert died > 0
     record_figure("R3", kind="recovery", points=len(chosen), deaths=died, violations=0)
+
+
+@pytest.mark.xdist_group("ceph")
+@pytest.mark.parametrize(
+    ("kind", "most"), [("json", 1), *[pytest.param(kind, None, marks=pytest.mark.torture) for kind in KINDS]]
+)
+async def test_a_death_at_any_step_of_a_call_loses_nothing_on_s3(
+    tmp_path: Path,
+    upstream: ScriptedUpstream,
+    ceph: S3Server,
+    kind: str,
+    most: int | None,
+    record_figure: Record,
+) -> None:
+    """Before and after each PUT too, while three in ten calls to the bucket fail."""
+    async with S3Relay(ceph.url, flaky(3)) as relay:
+        mortal = Mortal(tmp_path, upstream, seed=3, shop=BucketShop.open(tmp_path / "data", ceph, relay))
+        async with mortal.start() as proxy:
+            await mortal.steps_of(proxy, KINDS[kind])
+            steps = await mortal.steps_of(proxy, KINDS[kind])
+        assert {
+            f"put images/DAY/CALL/{name} {when}"
+            for name in ("0.png", MANIFEST)
+            for when in ("before", "after")
+        } <= {point.name for point in steps}
+        chosen = choose(steps, most, seed=f"s3 {kind}")
+        died = [await mortal.die_at(point, KINDS[kind]) for point in chosen]
+        async with mortal.start():
+            pass
+    assert sum(died) >= 0.8 * len(chosen) > 0
+    record_figure("R3", kind=f"{kind} on S3", points=len(chosen), deaths=sum(died), violations=0)
 
 
 def choose(points: list[Point], most: int | None, seed: str) -> list[Point]:

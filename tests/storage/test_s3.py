@@ -17,7 +17,7 @@ from pixie_proxy.storage import MANIFEST, SENTINEL, ObjectMissing, StorageRefuse
 from pixie_proxy.storage.bucket import PART_BYTES, Bucket
 from pixie_proxy.storage.s3 import S3Storage
 from tests.storage.folders import FILES, a_folder, content, files_of
-from tests.support.s3_relay import LOST, RESET, Call, Fault, S3Relay, always, calm
+from tests.support.s3_relay import LOST, Fault, S3Relay, always, calm, flaky
 from tests.support.s3_servers import S3Server
 from tests.support.waiting import eventually
 
@@ -105,7 +105,7 @@ async def test_a_put_whose_answer_is_lost_is_a_success(
 
 async def test_a_third_of_all_calls_may_fail(storage: S3Storage, relay: S3Relay, tmp_path: Path) -> None:
     """R48, the small count: 500, 503, resets, lost answers; 120 images, none lost, none twice, no endless tries."""
-    await flaky(storage, relay, tmp_path, folders=60, stalls=0)
+    await adopt_all(storage, relay, tmp_path, folders=60, stalls=0)
 
 
 @pytest.mark.torture
@@ -114,27 +114,14 @@ async def test_a_third_of_very_many_calls_may_fail(
     storage: S3Storage, relay: S3Relay, tmp_path: Path, seed: int
 ) -> None:
     """R48, a tenth of the full count of 10,000 images, with silences of five seconds among the faults."""
-    await flaky(storage, relay, tmp_path, folders=500, stalls=0.01, seed=seed)
+    await adopt_all(storage, relay, tmp_path, folders=500, stalls=0.01, seed=seed)
 
 
-async def flaky(
+async def adopt_all(
     storage: S3Storage, relay: S3Relay, tmp_path: Path, *, folders: int, stalls: float, seed: int = 48
 ) -> None:
     """Adopt folders of two images while 30 % of all calls fail; what failed is repeated, as by the finisher."""
-    lot = random.Random(seed)
-    faults = [
-        Fault(kind="error", status=500),
-        Fault(kind="error", status=503, code="SlowDown"),
-        RESET,
-        LOST,
-    ]
-
-    def plan(call: Call) -> Fault | None:
-        if lot.random() < stalls:
-            return Fault(kind="stall", for_s=5)
-        return lot.choice(faults) if lot.random() < 0.3 else None
-
-    relay.plan = plan
+    relay.plan = flaky(seed, stalls=stalls)
     most = 0
 
     async def bring_home(folder: Path, ref: str) -> None:

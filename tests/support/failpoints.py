@@ -2,11 +2,13 @@
 
 Nothing of this is in the product. `Failpoints.prefix` starts this file as a script in the proxy's place: it wraps what
 touches disk and index (`os.open` that creates, `write`, `fsync`, `rename`, `replace`, `unlink`, `rmdir`, `mkdir`, and
-SQLite's COMMIT), and then runs `pixie serve` as it is. Every step has a name by the role of its file:
+SQLite's COMMIT; on S3 also each PUT), and then runs `pixie serve` as it is. Every step has a name by the role of its
+file:
 
     fsync spool/PROCESS/CALL/0.part after
     rename spool/PROCESS/CALL -> storage/images/DAY/CALL before
     commit accounts+requests+images after
+    put images/DAY/CALL/request.json before
 """
 
 from __future__ import annotations
@@ -46,12 +48,12 @@ class Point(NamedTuple):
 class Failpoints:
     """A test's side: what a proxy has reached, and where it shall die."""
 
-    def __init__(self, folder: Path, data_dir: Path) -> None:
+    def __init__(self, folder: Path, data_dir: Path, *, on_s3: bool = False) -> None:
         folder.mkdir()
         self._armed, self._reached = folder / "armed", folder / "reached"
         self._armed.write_text("")
         self._reached.write_text("")
-        self.prefix = (sys.executable, __file__, str(folder), str(data_dir))
+        self.prefix = (sys.executable, __file__, str(folder), str(data_dir), "s3" if on_s3 else "local")
 
     def arm(self, point: Point | None) -> None:
         """Name the point at which the proxy dies, counted from now; None disarms."""
@@ -95,21 +97,16 @@ class _Bombs:
             found = str(_path_of(path))
         else:
             found = str(path if dir_fd is None else _path_of(dir_fd) / path)
-        if not found.startswith(self._data_dir):
-            return None
-        found = found.removeprefix(self._data_dir)
-        for pattern, name in _ROLES:
-            found = pattern.sub(name, found)
-        return found
+        return named(found.removeprefix(self._data_dir)) if found.startswith(self._data_dir) else None
 
     def around(self, name: str, work: Callable[[], Any]) -> Any:
         """Do a step between its two points."""
-        self._reach(f"{name} before")
+        self.reach(f"{name} before")
         result = work()
-        self._reach(f"{name} after")
+        self.reach(f"{name} after")
         return result
 
-    def _reach(self, name: str) -> None:
+    def reach(self, name: str) -> None:
         with self._lock:
             self._write(self._log, name.encode() + b"\n")
             descriptor = self._open(self._armed, os.O_RDONLY)
@@ -123,6 +120,13 @@ class _Bombs:
                 self._left -= 1
                 if self._left == 0:
                     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def named(path: str) -> str:
+    """Give a path by the roles of its parts."""
+    for pattern, name in _ROLES:
+        path = pattern.sub(name, path)
+    return path
 
 
 def _path_of(descriptor: int) -> Path:
@@ -178,10 +182,27 @@ def _plant(bombs: _Bombs) -> None:
     sqlite3.connect = lambda *args, **options: connect(*args, **options, factory=Connection)  # type: ignore[assignment]
 
 
+def _plant_on_s3(bombs: _Bombs) -> None:
+    """Wrap every PUT, all tries of it together."""
+    from pixie_proxy.storage.bucket import Bucket
+
+    put = Bucket.put
+
+    async def wrapped(self: Bucket, key: str, *args: Any, **options: Any) -> None:
+        bombs.reach(f"put {named(key)} before")
+        await put(self, key, *args, **options)
+        bombs.reach(f"put {named(key)} after")
+
+    Bucket.put = wrapped  # type: ignore[method-assign]
+
+
 def _main() -> None:
-    folder, data_dir, _python, _m, module, *arguments = sys.argv[1:]
+    folder, data_dir, storage, _python, _m, module, *arguments = sys.argv[1:]
     sys.path[0] = str(Path.cwd())
-    _plant(_Bombs(Path(folder), data_dir))
+    bombs = _Bombs(Path(folder), data_dir)
+    _plant(bombs)
+    if storage == "s3":
+        _plant_on_s3(bombs)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)
 

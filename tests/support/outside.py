@@ -45,7 +45,8 @@ def account(data_dir: Path) -> dict[str, Any]:
 
 def spooled(data_dir: Path) -> list[Path]:
     """List what lies in the spool, locks and the partial images of streams that have ended left out."""
-    found = [path for path in (data_dir / "spool").rglob("*") if path.is_file()]
+    # Not by rglob, which fails on what goes home meanwhile.
+    found = [Path(folder, name) for folder, _, names in os.walk(data_dir / "spool") for name in names]
     return [path for path in found if path.name != "lock" and PARTIALS not in path.parts]
 
 

@@ -12,8 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from random import Random
 from typing import Literal, Self
 
 import aiohttp
@@ -70,6 +72,21 @@ def always(fault: Fault) -> Plan:
     return lambda _: fault
 
 
+def flaky(seed: int, *, stalls: float = 0) -> Plan:
+    """Let three calls in ten fail: 500, 503, resets, lost answers, and, as a share of all, silences of five seconds."""
+    lot = Random(seed)
+    slow_down = Fault(kind="error", status=503, code="SlowDown")
+    others = [Fault(kind="error", status=500), slow_down, RESET, LOST]
+
+    def plan(call: Call) -> Fault | None:
+        drawn = lot.random()
+        if drawn < stalls:
+            return Fault(kind="stall", for_s=5)
+        return lot.choice(others) if drawn < 0.3 else None
+
+    return plan
+
+
 class S3Relay:
     """The relay. `calls` are all that came; `plan` may be changed at any time."""
 
@@ -77,6 +94,7 @@ class S3Relay:
         """Pass on to `target`, a URL without a path."""
         self.plan = plan
         self.calls: list[Call] = []
+        self._tries: Counter[tuple[str, str, str]] = Counter()
         self._target = target
         self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0.1)
         self._session: aiohttp.ClientSession | None = None
@@ -129,9 +147,8 @@ class S3Relay:
         body = bytearray(await request.content.read())
         path, _, query = request.raw_path.partition("?")
         key = path.removeprefix("/").partition("/")[2]
-        tries = sum(
-            (call.method, call.key, call.query) == (request.method, key, query) for call in self.calls
-        )
+        tries = self._tries[request.method, key, query]
+        self._tries[request.method, key, query] += 1
         call = Call(method=request.method, key=key, query=query, size_bytes=len(body), tries=tries)
         self.calls.append(call)
         call.fault = fault = self.plan(call)

@@ -6,11 +6,11 @@ moto and its like take any secret, so that nothing can be shown with them.
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import hmac
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -18,7 +18,7 @@ import urllib.request
 import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -38,6 +38,36 @@ _POOLS = (
 )
 
 
+class Program:
+    """A program that runs in a folder until it is killed, or we are."""
+
+    def __init__(self, folder: Path, *command: str) -> None:
+        """Start it."""
+        self._folder, self._command = folder, command
+        self.start()
+
+    def start(self) -> None:
+        """Start it, again if it was killed; it is heard of on its port."""
+        bound = ("setpriv", "--pdeathsig", "KILL", *self._command)
+        with (self._folder / f"{Path(self._command[0]).name}.out").open("ab") as out:
+            self._process = subprocess.Popen(
+                bound,
+                cwd=self._folder,
+                env=_environment(self._folder),
+                stdout=out,
+                stderr=out,
+                stdin=subprocess.DEVNULL,
+            )
+
+    def kill(self, number: int = signal.SIGKILL) -> None:
+        """End it, by default at once.
+
+        For half a minute after Ceph's gateway had no time to say goodbye, no bucket can be made.
+        """
+        self._process.send_signal(number)
+        self._process.wait()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Server:
     """A running server and its only user."""
@@ -45,7 +75,7 @@ class S3Server:
     url: str
     access_key: str
     secret_key: str
-    processes: tuple[subprocess.Popen[bytes], ...]
+    gateway: Program
     admin: Callable[..., None] | None = None
     """Runs `radosgw-admin` with these arguments."""
 
@@ -57,6 +87,12 @@ class S3Server:
         self.admin("subuser", "create", "--uid", "test", "--subuser", name, "--access", "read", "--key-type", "s3",
                    "--access-key", key["access_key_id"], "--secret-key", key["secret_access_key"])  # fmt: skip
         return key
+
+    def is_up(self) -> bool:
+        """Tell whether anybody listens."""
+        address = urlsplit(self.url)
+        with closing(socket.socket()) as probe:
+            return probe.connect_ex((address.hostname, address.port)) == 0
 
     def bucket(self, **settings: Any) -> dict[str, Any]:
         """Make a bucket; give the `storage.s3` settings for it, with `settings` over them."""
@@ -98,7 +134,7 @@ class S3Server:
                 f"SignedHeaders={names}, Signature={signature}",
             },
         )
-        with urllib.request.urlopen(request, timeout=20) as answer:  # noqa: S310 - as above
+        with urllib.request.urlopen(request, timeout=60) as answer:  # noqa: S310 - as above
             body: bytes = answer.read()
             return body
 
@@ -117,8 +153,10 @@ def running_ceph(folder: Path) -> Iterator[S3Server]:
         def run(*command: str) -> None:
             _run(folder, *command)
 
-        def start(*command: str) -> subprocess.Popen[bytes]:
-            return running.enter_context(_started(folder, *command))
+        def start(*command: str) -> Program:
+            program = Program(folder, *command)
+            running.callback(program.kill)
+            return program
 
         for name, caps in {
             "mon.": {"mon": "allow *"},
@@ -134,12 +172,12 @@ def running_ceph(folder: Path) -> Iterator[S3Server]:
         run("monmaptool", "--create", "--fsid", fsid, "--addv", "a", f"[v2:127.0.0.1:{mon_port}]", monmap)
         own = ("--conf", str(conf))
         run("ceph-mon", *own, "-i", "a", "--mkfs", "--monmap", monmap, "--keyring", str(keyring))
-        mon = start("ceph-mon", *own, "-i", "a", "-f")
+        start("ceph-mon", *own, "-i", "a", "-f")
         osd_id = str(uuid.uuid4())
         run(*ceph, "osd", "new", osd_id)
         run(*ceph, "auth", "import", "-i", str(keyring))
         run("ceph-osd", *own, "-i", "0", "--mkfs", "--osd-uuid", osd_id)
-        osd = start("ceph-osd", *own, "-i", "0", "-f")
+        start("ceph-osd", *own, "-i", "0", "-f")
         # The gateway would make them too, one after the other.
         _run_at_once(folder, *[(*ceph, "osd", "pool", "create", pool, "4") for pool in _POOLS])
         gateway = start("radosgw", *own, "-n", "client.rgw", "-f")
@@ -162,7 +200,7 @@ def running_ceph(folder: Path) -> Iterator[S3Server]:
             url=f"http://127.0.0.1:{port}",
             access_key=key,
             secret_key=secret,
-            processes=(gateway, osd, mon),
+            gateway=gateway,
             admin=admin,
         )
 
@@ -182,17 +220,19 @@ def running_swift(folder: Path) -> Iterator[S3Server]:
         text = settings.replace("[DEFAULT]\n", f"[DEFAULT]\nbind_port = {port}\nuser = {_user()}\n{common}")
         (folder / f"{kind}.conf").write_text(text)
     with ExitStack() as running:
-        started = [
-            running.enter_context(_started(folder, f"swift-{kind}-server", str(folder / f"{kind}.conf")))
+        started = {
+            kind: Program(folder, f"swift-{kind}-server", str(folder / f"{kind}.conf"))
             for kind in SWIFT_KINDS
-        ]
+        }
+        for program in started.values():
+            running.callback(program.kill)
         for port in ports.values():
             _wait_for(port)
         yield S3Server(
             url=f"http://127.0.0.1:{ports['proxy']}",
             access_key="test:tester",
             secret_key="secretsecret123",
-            processes=tuple(started),
+            gateway=started["proxy"],
         )
 
 
@@ -219,28 +259,13 @@ def _run_at_once(folder: Path, *commands: tuple[str, ...]) -> None:
             ended.result()
 
 
-@contextmanager
-def _started(folder: Path, *command: str) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a server until the end, be it ours. It gets no time to say goodbye: nothing that it has is of use then."""
-    bound = ("setpriv", "--pdeathsig", "KILL", *command)
-    with (folder / f"{Path(command[0]).name}.out").open("wb") as out:
-        process = subprocess.Popen(
-            bound, cwd=folder, env=_environment(folder), stdout=out, stderr=out, stdin=subprocess.DEVNULL
-        )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 def _environment(folder: Path) -> dict[str, str]:
     return {**os.environ, "SWIFT_DIR": str(folder)}
 
 
 def _free_ports(number: int) -> list[int]:
     with ExitStack() as held:
-        sockets = [held.enter_context(contextlib.closing(socket.socket())) for _ in range(number)]
+        sockets = [held.enter_context(closing(socket.socket())) for _ in range(number)]
         for each in sockets:
             each.bind(("127.0.0.1", 0))
         return [each.getsockname()[1] for each in sockets]

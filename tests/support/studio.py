@@ -53,12 +53,12 @@ class Studio(ScriptedUpstream):
         self.waits_s: Callable[[str], float] = lambda _: 0.0
         self.takes_s: Callable[[str], float] = lambda _: 0.0
         self._seed = seed
-        self._sizes_bytes = sizes_bytes
+        self.sizes_bytes = sizes_bytes
         self.default(self.sell)
 
     def size_bytes(self, prompt: str) -> int:
         """Tell how large each picture for a prompt is."""
-        return Random(f"{self._seed}/{prompt}").choice(self._sizes_bytes)
+        return Random(f"{self._seed}/{prompt}").choice(self.sizes_bytes)
 
     def _paint(self, prompt: str, n: int) -> list[bytes]:
         """Paint pictures of which there is only one, also when a prompt comes again."""
