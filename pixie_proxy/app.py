@@ -136,7 +136,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         )
         thumbnails_dir = data_dir / "thumbnails"
         upkeep = Upkeep(index, storage, background, partial(forget_thumbnails, thumbnails_dir))
-        library = Library(index, kept, links, upkeep)
+        library = Library(index, kept, links, upkeep, settings.gallery.retention_days)
         thumbnails = Thumbnails(thumbnails_dir, library, background)
         closing.push_async_callback(thumbnails.close)
         closing.push_async_callback(deliveries.close)
@@ -153,7 +153,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         background.spawn(upkeep.run(), "upkeep")
         background.spawn(deliveries.run(), "deliveries")
         background.spawn(spool.partials.run(), "partial images")
-        background.spawn(Retention(index, storage, upkeep, settings.gallery).run(), "retention")
+        retention = Retention(index, storage, upkeep, settings.gallery, metrics.retention_held)
+        background.spawn(retention.run(), "retention")
         yield Context(
             settings=settings,
             index=index,
@@ -184,8 +185,8 @@ def _warn_of_idle_settings(settings: Settings) -> None:
         log.warning(
             "limits.usd_per_day and limits.usd_per_month have no effect in this version: nobody has a budget"
         )
-    if settings.gallery.allow_public or settings.gallery.retention_days is not None:
-        log.warning("gallery.allow_public and gallery.retention_days have no effect in this version")
+    if settings.gallery.allow_public:
+        log.warning("gallery.allow_public has no effect in this version")
     if settings.server.trusted_proxies:
         log.warning("server.trusted_proxies has no effect in this version: no X-Forwarded-For is believed")
     host = settings.server.host

@@ -198,6 +198,10 @@ class Metrics:
         self.spool_calls = Gauge("pixie_spool_calls", "Calls in the spool: running, or waiting for storage")
         self.spool_oldest = Gauge("pixie_spool_oldest_seconds", "Age of the oldest call in the spool")
         self.spool_free = Gauge("pixie_spool_free_bytes", "Free room on the spool's disk")
+        self.retention_held = Gauge(
+            "pixie_retention_held_images",
+            "Images due for the trash or out of it, held back as too many at once",
+        )
         self.log_lines_lost = Counter(
             "pixie_log_lines_lost_total", "Lines that stderr did not take, because its reader is stuck"
         )

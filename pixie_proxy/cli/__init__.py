@@ -18,6 +18,7 @@ _COMMANDS = {
     "key": "Add, list and revoke keys",
     "verify": "Find what has rotted, gone or been left in storage, beside a running proxy too",
     "reindex": "Rebuild a lost index from storage",
+    "retention": "Show which images are too old, and put them into the trash",
     "config": "Print every setting with its default, as a settings file",
     "health": "Ask a running proxy whether it lives (for containers)",
 }
