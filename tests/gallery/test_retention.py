@@ -156,7 +156,7 @@ async def in_trash(house: House) -> int:
 
 
 async def test_an_old_image_goes_into_the_trash_when_its_days_are_over(house: House) -> None:
-    """Not a moment before, and no further: it can be restored for `trash_days`. Its links are dead, state.json tells."""
+    """Not a moment before, and no further: it can be restored for `trash_days`. Links are dead, state.json tells."""
     manifest, clock = await house.call(), Clock()
     (image,) = manifest.images
     clock.now_s = days_after(image, 90)

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import require
 from tests.support import outside
 from tests.support.callers import Order, Receipt, orders, place
+from tests.support.clock import Clock
 from tests.support.figures import RecordFigure
 from tests.support.ledgers import compare
 from tests.support.proxy import RunningProxy, spawn_proxy
@@ -29,30 +29,6 @@ STEPS_S = [HOUR_S, -HOUR_S, 10 * DAY_S, -10 * DAY_S, 0]
 _IN_TURN = "SELECT id, created_us FROM requests WHERE prompt LIKE 'after step%' ORDER BY rowid"
 FELT_S = 5
 """How far a clock may be from where it was set for us to believe that it was felt."""
-
-
-class Clock:
-    """The system clock as one process sees it. Its monotonic clock is the real one, as when a real clock is set."""
-
-    def __init__(self, folder: Path) -> None:
-        self._file = folder / "clock"
-        libraries = sorted(Path(require("faketime")).parents[1].glob("lib/**/libfaketimeMT.so.1"))
-        self.prefix = (
-            "env",
-            f"LD_PRELOAD={libraries[0]}",
-            f"FAKETIME_TIMESTAMP_FILE={self._file}",
-            "FAKETIME_NO_CACHE=1",
-            "FAKETIME_DONT_FAKE_MONOTONIC=1",
-            "DONT_FAKE_MONOTONIC=1",
-            "FAKETIME_FORCE_MONOTONIC_FIX=0",  # its "fix" makes each wait for the interpreter's lock a second long
-        )
-        self.set(0)
-
-    def set(self, offset_s: float) -> None:
-        """Step so far away from the real time, at once."""
-        written = self._file.with_suffix(".new")
-        written.write_text(f"{offset_s:+}")
-        written.rename(self._file)
 
 
 @asynccontextmanager
