@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import sqlite3
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 from pixie_proxy.index import Index
 from pixie_proxy.index.sqlite import open_sqlite
-from pixie_proxy.records import IdKind, StoredImage, base32hex
+from pixie_proxy.records import IdKind, StoredImage, base32hex, new_id
 from pixie_proxy.spool.finish import settle_kept
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import MANIFEST, folder_ref
@@ -91,3 +93,39 @@ async def add_to(
         await index.close()
     await asyncio.to_thread(put_files, data_dir / "storage", manifests)
     return manifests
+
+
+def leave_open(data_dir: Path, picture: bytes, calls: int) -> Path:
+    """Leave what a process leaves that is killed with many calls open: rows, holds, slots, and its folder in the spool.
+
+    A third of them is sealed, a third has a whole image, a third nothing.
+    """
+    process = data_dir / "spool" / ("d" * 16)
+    process.mkdir()
+    image = StoredImage(
+        id="", position=0, file="0.png", mime="image/png", size_bytes=len(picture),
+        sha256=hashlib.sha256(picture).hexdigest(), width=8, height=8,
+    )  # fmt: skip
+    with closing(sqlite3.connect(data_dir / "pixie.db")) as db, db:
+        user, key = db.execute("SELECT user_id, key_id FROM requests").fetchone()
+        columns = (
+            "user_id, key_id, kind, requested_model, model, prompt, images_asked, is_stream, fingerprint"
+        )
+        for number in range(calls):
+            call = a_call(user_id=user, key_id=key, process=process.name, hold_micros=7)
+            db.execute(
+                f"INSERT INTO requests (id, state, process, hold_micros, created_us, {columns})"  # noqa: S608
+                f" SELECT ?, 'sent', ?, 7, ?, {columns} FROM requests LIMIT 1",
+                (call.id, process.name, call.created_us),
+            )
+            if number % 3 < 2:
+                (process / call.id).mkdir()
+                (process / call.id / "0.png").write_bytes(picture)
+            if number % 3 == 0:
+                manifest = a_manifest(call, (replace(image, id=new_id("img")),))
+                (process / call.id / "request.json").write_bytes(manifest.to_json())
+        db.execute(
+            "UPDATE accounts SET in_flight = in_flight + ?, held_micros = held_micros + ? WHERE subject = ?",
+            (calls, 7 * calls, user),
+        )
+    return process
