@@ -120,6 +120,7 @@ async def live_load(proxy: RunningProxy, inside: House) -> AsyncIterator[Counter
         inside.storage,
         library._upkeep,
         proxy.context.settings.gallery,
+        proxy.context.metrics.retention_held,
         clock=lambda: time.time() + 40 * DAY_S,
     )
 

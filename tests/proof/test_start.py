@@ -48,7 +48,8 @@ async def test_a_start_with_much_to_recover_keeps_nobody_waiting(
     await add_to(data, images // PER_CALL, PER_CALL, days=100)
     left = await asyncio.to_thread(leave_open, data, picture, spools)
     forget_pages(data)
-    begun, answers_s = time.monotonic(), []
+    begun = time.monotonic()
+    answers_s: list[float] = []
     async with spawn_proxy(data, upstream.base_url) as proxy:
         first_answer_s = time.monotonic() - begun
         await proxy.get("/readyz", key=None)

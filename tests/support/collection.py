@@ -9,10 +9,11 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 
-from pixie_proxy.index import Index
+from pixie_proxy.index import Index, Tx
 from pixie_proxy.index.sqlite import open_sqlite
 from pixie_proxy.records import IdKind, StoredImage, base32hex, new_id
 from pixie_proxy.spool.finish import settle_kept
@@ -68,8 +69,12 @@ def files(manifest: Manifest) -> Iterator[tuple[str, bytes]]:
 async def add_rows(index: Index, manifests: Sequence[Manifest]) -> None:
     """Tell an index, which knows the owners, of calls that were kept."""
     for first in range(0, len(manifests), _PAGE):
-        page = manifests[first : first + _PAGE]
-        await index.write(lambda tx, page=page: [settle_kept(tx, manifest) for manifest in page])  # type: ignore[misc]
+        await index.write(partial(_settle_all, manifests=manifests[first : first + _PAGE]))
+
+
+def _settle_all(tx: Tx, manifests: Iterable[Manifest]) -> None:
+    for manifest in manifests:
+        settle_kept(tx, manifest)
 
 
 def put_files(root: Path, manifests: Iterable[Manifest]) -> None:
