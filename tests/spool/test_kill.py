@@ -173,11 +173,10 @@ async def test_uploads_of_a_killed_proxy_are_swept(tmp_path: Path, upstream: Scr
         assert list((data / "spool" / "uploads").glob("*/*")) == []
 
 
-KILLS = [6, pytest.param(300, marks=pytest.mark.torture)]
-
-
-@pytest.mark.parametrize("kills", KILLS)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("seed", "kills"),
+    [(1, 4), *[pytest.param(seed, 300, marks=pytest.mark.torture) for seed in (1, 2)]],
+)
 async def test_a_kill_at_any_instant_loses_nothing(
     tmp_path: Path, upstream: ScriptedUpstream, seed: int, kills: int, record_figure: Callable[..., None]
 ) -> None:
@@ -199,7 +198,7 @@ async def test_a_kill_at_any_instant_loses_nothing(
             await asyncio.gather(*clients)
     async with spawn_proxy(data, upstream.base_url) as proxy:
         await traffic.check(proxy, data)
-    assert len(traffic.received) >= 5 * kills
+    assert len(traffic.received) >= 2 * kills
     assert max(recovery_s) <= 10
     record_figure(
         "R1",
@@ -211,7 +210,7 @@ async def test_a_kill_at_any_instant_loses_nothing(
     )
 
 
-@pytest.mark.parametrize("calls", [300, pytest.param(1002, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("calls", [90, pytest.param(1002, marks=pytest.mark.torture)])
 async def test_a_thousand_open_calls_are_recovered_while_the_proxy_serves(
     tmp_path: Path, upstream: ScriptedUpstream, calls: int, record_figure: Callable[..., None]
 ) -> None:

@@ -126,7 +126,7 @@ async def spawn_proxy(
     tree = settings.model_dump(mode="json", exclude={"users", "upstream"})
     for name, section in sections.items():  # as it was given: a dump hides secrets
         tree[name] = {**tree[name], **section} if isinstance(tree.get(name), dict) else section
-    tree["users"] = _USERS
+    tree["users"] = sections.get("users", _USERS)
     tree["upstream"] = {**settings.upstream.model_dump(mode="json"), "api_key": UPSTREAM_KEY}
     config = data_dir.parent / f"{data_dir.name}.yaml"
     config.write_text(yaml.safe_dump(tree))
