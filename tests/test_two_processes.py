@@ -6,6 +6,7 @@ import asyncio
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from tests.support.pictures import png
 from tests.support.proxy import RunningProxy, spawn_proxy
@@ -64,7 +65,7 @@ async def test_a_limit_is_exact_over_two_processes_at_once(
     tmp_path: Path, upstream: ScriptedUpstream
 ) -> None:
     """Of each kind of limit a user has one: of 200 calls at once, half to each process, as many get in as it says."""
-    users = [{"name": limit, "key": key_of(limit), "limits": {limit: 5}} for limit in LIMITED]
+    users: Any = [{"name": limit, "key": key_of(limit), "limits": {limit: 5}} for limit in LIMITED]
     data = tmp_path / "data"
     async with (
         spawn_proxy(data, upstream.base_url, users=users) as one,
