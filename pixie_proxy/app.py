@@ -160,7 +160,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         )
         thumbnails_dir = data_dir / "thumbnails"
         upkeep = Upkeep(index, storage, background, partial(forget_thumbnails, thumbnails_dir))
-        library = Library(index, kept, links, upkeep)
+        library = Library(index, kept, links, upkeep, settings.gallery.retention_days)
         thumbnails = Thumbnails(thumbnails_dir, library, background)
         closing.push_async_callback(thumbnails.close)
         closing.push_async_callback(deliveries.close)
@@ -182,7 +182,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         background.spawn(upkeep.run(), "upkeep")
         background.spawn(deliveries.run(), "deliveries")
         background.spawn(spool.partials.run(), "partial images")
-        background.spawn(Retention(index, storage, upkeep, settings.gallery).run(), "retention")
+        retention = Retention(index, storage, upkeep, settings.gallery, metrics.retention_held)
+        background.spawn(retention.run(), "retention")
         yield Context(
             settings=settings,
             index=index,

@@ -204,6 +204,10 @@ class Metrics:
         self.spool_max = Gauge("pixie_spool_max_bytes", "server.spool_max_gb in bytes; 0 where it is not set")
         self.spool_free = Gauge("pixie_spool_free_bytes", "Free room on the spool's disk")
         self.index_log = Gauge("pixie_index_log_bytes", "Size of the index's write-ahead log")
+        self.retention_held = Gauge(
+            "pixie_retention_held_images",
+            "Images due for the trash or out of it, held back as too many at once",
+        )
         self.log_lines_lost = Counter(
             "pixie_log_lines_lost_total", "Lines that stderr did not take, because its reader is stuck"
         )

@@ -8,10 +8,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from tests.support.pictures import png
-from tests.support.proxy import MEMBER_KEY, RunningProxy, spawn_proxy
+from tests.support.proxy import RunningProxy, spawn_proxy
 from tests.support.upstream import ScriptedUpstream, image_json, pause
 from tests.support.waiting import eventually
 
@@ -52,35 +50,42 @@ async def test_a_running_server_feels_what_the_command_line_changes(
         assert await answers_with(proxy, key, 401) < FELT_WITHIN_S
 
 
-@pytest.mark.parametrize(
-    ("limits", "code"),
-    [
-        ({"requests_per_minute": 5}, "rate_limit_exceeded"),
-        ({"images_per_minute": 5}, "rate_limit_exceeded"),
-        ({"concurrent_requests": 5}, "concurrency_limit_exceeded"),
-    ],
-)
+LIMITED = {
+    "requests_per_minute": "rate_limit_exceeded",
+    "images_per_minute": "rate_limit_exceeded",
+    "concurrent_requests": "concurrency_limit_exceeded",
+}
+
+
+def key_of(limit: str) -> str:
+    return f"px-{limit}"
+
+
 async def test_a_limit_is_exact_over_two_processes_at_once(
-    tmp_path: Path, upstream: ScriptedUpstream, limits: dict[str, Any], code: str
+    tmp_path: Path, upstream: ScriptedUpstream
 ) -> None:
-    """200 calls at once, half to each process: as many are admitted as the limit says, none over."""
-    gate = asyncio.Event()
-    upstream.default(pause(gate), *image_json([png(8, 8)]))
+    """Of each kind of limit a user has one: of 200 calls at once, half to each process, as many get in as it says."""
+    users: Any = [{"name": limit, "key": key_of(limit), "limits": {limit: 5}} for limit in LIMITED]
     data = tmp_path / "data"
     async with (
-        spawn_proxy(data, upstream.base_url, limits=limits) as one,
-        spawn_proxy(data, upstream.base_url, limits=limits) as two,
+        spawn_proxy(data, upstream.base_url, users=users) as one,
+        spawn_proxy(data, upstream.base_url, users=users) as two,
     ):
-        calls = [
-            asyncio.ensure_future(
-                proxy.request("POST", "/v1/images/generations", json={"prompt": f"p{n}"}, key=MEMBER_KEY)
-            )
-            for n in range(100)
-            for proxy in (one, two)
-        ]
-        await eventually(lambda: sum(call.done() for call in calls) >= 195, 60)
-        gate.set()
-        answers = await asyncio.gather(*calls)
-    statuses = [status for status, _, _ in answers]
-    assert (statuses.count(200), statuses.count(429), upstream.charged) == (5, 195, 5)
-    assert all(code.encode() in body for status, _, body in answers if status == 429)
+        for number, (limit, code) in enumerate(LIMITED.items(), 1):
+            gate = asyncio.Event()
+            upstream.default(pause(gate), *image_json([png(8, 8)]))
+            calls = [
+                asyncio.ensure_future(
+                    proxy.request(
+                        "POST", "/v1/images/generations", json={"prompt": f"p{n}"}, key=key_of(limit)
+                    )
+                )
+                for n in range(100)
+                for proxy in (one, two)
+            ]
+            await eventually(lambda calls=calls: sum(call.done() for call in calls) >= 195, 60)  # type: ignore[misc]
+            gate.set()
+            answers = await asyncio.gather(*calls)
+            statuses = [status for status, _, _ in answers]
+            assert (statuses.count(200), statuses.count(429), upstream.charged) == (5, 195, 5 * number), limit
+            assert all(code.encode() in body for status, _, body in answers if status == 429), limit

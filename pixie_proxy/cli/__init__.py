@@ -20,6 +20,7 @@ _COMMANDS = {
     "usage": "Hold the ledger against the provider's bill, and set right what was spent",
     "verify": "Find what has rotted, gone or been left in storage, beside a running proxy too",
     "reindex": "Rebuild a lost index from storage",
+    "retention": "Show which images are too old, and put them into the trash",
     "backup": "Copy everything into a folder while the proxy serves; again, and only what is new is copied",
     "restore": "Check a backup, and bring everything back from it",
     "storage": "Copy all images to another storage: from disk to S3 and back",

@@ -243,9 +243,9 @@ class GallerySettings(Section):
     )
     allow_public: bool = Field(default=False, description="Let anyone open public images at /public")
     retention_days: Positive | None = Field(
-        None, description="Delete images after so many days; empty = never"
+        None, description="Put images into the trash after so many days; empty = never"
     )
-    trash_days: Positive = Field(30, description="How long deleted images can be restored, in days")
+    trash_days: Positive = Field(30, description="How long images in the trash can be restored, in days")
     purge_at_once: Positive | None = Field(
         None, description="Most images deleted for good in one go; empty = 100, or 1 % of all if that is more"
     )

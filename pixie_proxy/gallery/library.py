@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 
 from pixie_proxy.errors import NotFound, PermissionDenied
+from pixie_proxy.gallery.retention import DAY_US
 from pixie_proxy.gallery.sharing import LinkSigner, parse_link
 from pixie_proxy.gallery.upkeep import Upkeep
 from pixie_proxy.index import Index, Tx, images, states
@@ -22,12 +23,20 @@ _HARMLESS = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
 class Library:
     """The team's images."""
 
-    def __init__(self, index: Index, kept: KeptFiles, links: LinkSigner, upkeep: Upkeep) -> None:
+    def __init__(
+        self,
+        index: Index,
+        kept: KeptFiles,
+        links: LinkSigner,
+        upkeep: Upkeep,
+        retention_days: int | None = None,
+    ) -> None:
         """Look images up in the index, and read them wherever they lie."""
         self._index = index
         self._kept = kept
         self._links = links
         self._upkeep = upkeep
+        self._retention_days = retention_days
 
     async def get(self, image_id: str, viewer: User) -> ImageRecord:
         """Find an image that `viewer` may see. Raises NotFound for any other, whether or not it exists."""
@@ -95,8 +104,13 @@ class Library:
         await self._change(record, viewer, lambda tx: images.delete(tx, record.id, now_us))
 
     async def restore(self, record: ImageRecord, viewer: User) -> ImageRecord:
-        """Take an image out of the trash; its old links stay dead. Raises PermissionDenied, NotFound."""
-        return await self._change(record, viewer, lambda tx: images.restore(tx, record.id))
+        """Take an image out of the trash; its old links stay dead. Raises PermissionDenied, NotFound.
+
+        Where old images are deleted, it has its days anew: it would be back in the trash in minutes.
+        """
+        days = self._retention_days
+        expires_us = None if days is None else time.time_ns() // 1000 + days * DAY_US
+        return await self._change(record, viewer, lambda tx: images.restore(tx, record.id, expires_us))
 
     async def find(self, image_id: str, viewer: User) -> ImageRecord:
         """Find an image that `viewer` may see, or that lies in the trash and is theirs to restore. Raises NotFound."""

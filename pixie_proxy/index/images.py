@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from pixie_proxy.index import Row, Tx
 from pixie_proxy.index.walking import Walk
@@ -22,15 +21,6 @@ _SEEN: dict[Visibility, str] = {
     "team": "i.visibility = 'team'",
     "public": "i.visibility = 'public'",
 }
-_OVERDUE = " WHERE deleted_us IS NOT NULL AND deleted_us < :before"
-
-
-class PurgedImage(NamedTuple):
-    """An image whose row is gone; its file is still in its request's folder."""
-
-    id: str
-    request_id: str
-    file: str
 
 
 def insert(
@@ -144,10 +134,15 @@ def delete(tx: Tx, image_id: str, at_us: int) -> bool:
     )
 
 
-def restore(tx: Tx, image_id: str) -> bool:
-    """Take an image out of the trash."""
+def restore(tx: Tx, image_id: str, expires_us: int | None = None) -> bool:
+    """Take an image out of the trash; retention, where it is on, lets it be until `expires_us`."""
     return (
-        tx.run("UPDATE images SET deleted_us = NULL WHERE id = :id AND deleted_us IS NOT NULL", id=image_id)
+        tx.run(
+            "UPDATE images SET deleted_us = NULL, expires_us = :expires_us"
+            " WHERE id = :id AND deleted_us IS NOT NULL",
+            expires_us=expires_us,
+            id=image_id,
+        )
         > 0
     )
 
@@ -156,27 +151,6 @@ def count(tx: Tx) -> int:
     """Count all images, those in the trash too."""
     row = tx.one("SELECT count(*) AS images FROM images")
     return 0 if row is None else row["images"]
-
-
-def count_overdue(tx: Tx, before_us: int) -> int:
-    """Count the images that were put into the trash before a time."""
-    row = tx.one("SELECT count(*) AS images FROM images" + _OVERDUE, before=before_us)
-    return 0 if row is None else row["images"]
-
-
-def purge(tx: Tx, before_us: int, most: int) -> list[PurgedImage]:
-    """Remove some images that were put into the trash before a time, oldest first; their files are the caller's.
-
-    The answers that brought them can't be given again, and what they said of the images is gone with them.
-    """
-    rows = tx.all(
-        "SELECT id, request_id, ref FROM images" + _OVERDUE + " ORDER BY id LIMIT :most",
-        before=before_us,
-        most=most,
-    )
-    for row in rows:
-        remove(tx, row["id"], row["request_id"])
-    return [PurgedImage(row["id"], row["request_id"], row["ref"].rsplit("/", 1)[-1]) for row in rows]
 
 
 def remove(tx: Tx, image_id: str, request_id: str) -> None:

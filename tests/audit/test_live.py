@@ -154,6 +154,7 @@ async def live_load(proxy: RunningProxy, inside: House) -> AsyncIterator[Counter
         inside.storage,
         library._upkeep,
         proxy.context.settings.gallery,
+        proxy.context.metrics.retention_held,
         clock=lambda: time.time() + 40 * DAY_S,
     )
 
@@ -208,25 +209,33 @@ async def seed(inside: House, count: int) -> None:
         (stale / "0.png").write_bytes(png(size_bytes=777))
 
 
+@pytest.mark.parametrize("each", [10, pytest.param(50, marks=pytest.mark.torture)])
 @on_both
 async def test_seeded_faults_are_found_under_load_and_nothing_else(
-    proxy: RunningProxy, upstream: ScriptedUpstream, inside: House, tmp_path: Path, record_figure: Record
+    proxy: RunningProxy,
+    upstream: ScriptedUpstream,
+    inside: House,
+    tmp_path: Path,
+    each: int,
+    record_figure: Record,
 ) -> None:
-    """150 of 150, none false; --fix brings every orphan back, and no image is deleted, be it whose it may."""
+    """All of three kinds, none false; --fix brings every orphan back, and no image is deleted, be it whose it may."""
     upstream.default(*image_json(2))
-    await seed(inside, 50)
+    await seed(inside, each)
     async with live_load(proxy, inside) as done:
         found = await verify(proxy, tmp_path)
         fixed = await verify(proxy, tmp_path, "--fix")
         left = await verify(proxy, tmp_path)
     assert min(done.values()) > 0, done
-    assert found["counts"] == {"orphan": 50, "dangling": 50, "stale_spool": 50}
+    assert found["counts"] == {"orphan": each, "dangling": each, "stale_spool": each}
     assert fixed["counts"] == found["counts"]
-    assert {kind: count for kind, count in fixed["fixed"].items() if count} == {"orphan": 50}
-    assert left["counts"] == {"dangling": 50, "stale_spool": 50}
+    assert {kind: count for kind, count in fixed["fixed"].items() if count} == {"orphan": each}
+    assert left["counts"] == {"dangling": each, "stale_spool": each}
     spooled = [path.read_bytes() for path in inside.spool.root.glob("*/req_*/0.png")]
-    assert spooled.count(png(size_bytes=777)) == 50
-    record_figure("R7", seeded=150, found=150, false=0, left_by_fix=0, images_made_meanwhile=done["made"])
+    assert spooled.count(png(size_bytes=777)) == each
+    record_figure(
+        "R7", seeded=3 * each, found=3 * each, false=0, left_by_fix=0, images_made_meanwhile=done["made"]
+    )
 
 
 @pytest.mark.torture

@@ -18,7 +18,7 @@ from pixie_proxy.errors import ConfigError, StorageUnavailable
 from tests.cli.running import pixie
 from tests.conftest import require
 from tests.doctor.asking import LIMIT_S, Told, ask, has_models, run_doctor
-from tests.support.fake_clock import Clock
+from tests.support.clock import Clock
 from tests.support.figures import RecordFigure
 from tests.support.proxy import config_file, run_proxy, settings_for
 from tests.support.s3_relay import Call, Fault, Plan, S3Relay, calm

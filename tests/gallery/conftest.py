@@ -28,6 +28,11 @@ class FlakyStorage(MemoryStorage):
         self.is_away = False
         self.puts = 0
 
+    async def size(self, ref: str) -> int:
+        if self.is_away:
+            raise StorageUnavailable("away")
+        return await super().size(ref)
+
     async def put(self, ref: str, data: bytes) -> None:
         if self.is_away:
             raise StorageUnavailable("away")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.support import outside
 from tests.support.callers import Order, Receipt, orders, place
-from tests.support.fake_clock import Clock
+from tests.support.clock import Clock
 from tests.support.figures import RecordFigure
 from tests.support.ledgers import compare
 from tests.support.proxy import RunningProxy, spawn_proxy

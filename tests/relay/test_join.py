@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from pixie_proxy.errors import IdempotencyKeyReused, NotFound, ProxyError
-from pixie_proxy.index import Tx, deliveries, images, ledger, refusals, users
+from pixie_proxy.index import Tx, deliveries, images, ledger, refusals, trash, users
 from pixie_proxy.index.sqlite import SqliteIndex, open_sqlite
 from pixie_proxy.records import CallRecord, State, StoredImage, new_id
 from pixie_proxy.relay import join
@@ -188,7 +188,7 @@ async def test_deleted_images_are_not_given_again(index: SqliteIndex, how: str) 
         image_id = await settled(index, one)
         await index.write(lambda tx, image_id=image_id: images.delete(tx, image_id, 5))  # type: ignore[misc]
     if how == "purge":
-        assert len(await index.write(lambda tx: images.purge(tx, 6, 9))) == 2
+        assert len(await index.write(lambda tx: trash.purge(tx, 6, 9))) == 2
     await left(index, lost)
     assert await asks(index, 1) is None
     with pytest.raises(NotFound) as caught:

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import sqlite3
 import time
 from collections import Counter
 from collections.abc import Callable
-from contextlib import closing, suppress
-from dataclasses import replace
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import pytest
 
-from pixie_proxy.records import StoredImage, new_id
 from tests.support import outside
-from tests.support.calls import a_call, a_manifest
+from tests.support.old_collection import leave_open
 from tests.support.pictures import png
 from tests.support.proxy import RunningProxy, spawn_proxy
 from tests.support.traffic import EDITS, GENERATIONS, Traffic
@@ -176,11 +173,10 @@ async def test_uploads_of_a_killed_proxy_are_swept(tmp_path: Path, upstream: Scr
         assert list((data / "spool" / "uploads").glob("*/*")) == []
 
 
-KILLS = [6, pytest.param(300, marks=pytest.mark.torture)]
-
-
-@pytest.mark.parametrize("kills", KILLS)
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("seed", "kills"),
+    [(1, 4), *[pytest.param(seed, 300, marks=pytest.mark.torture) for seed in (1, 2)]],
+)
 async def test_a_kill_at_any_instant_loses_nothing(
     tmp_path: Path, upstream: ScriptedUpstream, seed: int, kills: int, record_figure: Callable[..., None]
 ) -> None:
@@ -202,7 +198,7 @@ async def test_a_kill_at_any_instant_loses_nothing(
             await asyncio.gather(*clients)
     async with spawn_proxy(data, upstream.base_url) as proxy:
         await traffic.check(proxy, data)
-    assert len(traffic.received) >= 5 * kills
+    assert len(traffic.received) >= 2 * kills
     assert max(recovery_s) <= 10
     record_figure(
         "R1",
@@ -214,7 +210,7 @@ async def test_a_kill_at_any_instant_loses_nothing(
     )
 
 
-@pytest.mark.parametrize("calls", [300, pytest.param(1002, marks=pytest.mark.torture)])
+@pytest.mark.parametrize("calls", [90, pytest.param(1002, marks=pytest.mark.torture)])
 async def test_a_thousand_open_calls_are_recovered_while_the_proxy_serves(
     tmp_path: Path, upstream: ScriptedUpstream, calls: int, record_figure: Callable[..., None]
 ) -> None:
@@ -243,35 +239,3 @@ async def test_a_thousand_open_calls_are_recovered_while_the_proxy_serves(
     record_figure(
         "R1", open_spools=calls, recovered_s=round(took_s, 2), slowest_answer_s=round(max(waits_s), 2)
     )
-
-
-def leave_open(data_dir: Path, picture: bytes, calls: int) -> None:
-    """Leave what a process leaves that is killed with many calls open: rows, holds, slots, and folders."""
-    process = data_dir / "spool" / ("d" * 16)
-    process.mkdir()
-    image = StoredImage(
-        id="", position=0, file="0.png", mime="image/png", size_bytes=len(picture),
-        sha256=hashlib.sha256(picture).hexdigest(), width=8, height=8,
-    )  # fmt: skip
-    with closing(sqlite3.connect(data_dir / "pixie.db")) as db, db:
-        user, key = db.execute("SELECT user_id, key_id FROM requests").fetchone()
-        columns = (
-            "user_id, key_id, kind, requested_model, model, prompt, images_asked, is_stream, fingerprint"
-        )
-        for number in range(calls):
-            call = a_call(user_id=user, key_id=key, process=process.name, hold_micros=7)
-            db.execute(
-                f"INSERT INTO requests (id, state, process, hold_micros, created_us, {columns})"  # noqa: S608
-                f" SELECT ?, 'sent', ?, 7, ?, {columns} FROM requests LIMIT 1",
-                (call.id, process.name, call.created_us),
-            )
-            if number % 3 < 2:
-                (process / call.id).mkdir()
-                (process / call.id / "0.png").write_bytes(picture)
-            if number % 3 == 0:
-                manifest = a_manifest(call, (replace(image, id=new_id("img")),))
-                (process / call.id / "request.json").write_bytes(manifest.to_json())
-        db.execute(
-            "UPDATE accounts SET in_flight = in_flight + ?, held_micros = held_micros + ? WHERE subject = ?",
-            (calls, 7 * calls, user),
-        )

@@ -106,9 +106,12 @@ def uploads(data: Path) -> list[Path]:
 
 
 @pytest.mark.xdist_group("memory")
-async def test_a_large_upload_passes_in_bounded_memory(tmp_path: Path, upstream: ScriptedUpstream) -> None:
-    """Sixteen files of 50 MB come as they went, and the proxy grows by less than two of them."""
-    data, upload = tmp_path / "data", Upload(16, 50 * MEGABYTE)
+@pytest.mark.parametrize("files", [5, pytest.param(16, marks=pytest.mark.torture)])
+async def test_a_large_upload_passes_in_bounded_memory(
+    tmp_path: Path, upstream: ScriptedUpstream, files: int
+) -> None:
+    """Files of 50 MB come as they went, and the proxy grows by less than two of them, however many there are."""
+    data, upload = tmp_path / "data", Upload(files, 50 * MEGABYTE)
     picture = png()
     upstream.default(*image_json([picture]))
     async with spawn_proxy(data, upstream.base_url) as proxy:

@@ -1,4 +1,4 @@
-"""A clock that one process sees, and a test sets."""
+"""A system clock that is set while programs run, or before they start: libfaketime's."""
 
 from __future__ import annotations
 
