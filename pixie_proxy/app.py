@@ -47,6 +47,7 @@ from pixie_proxy.web.context import CONTEXT, Context
 from pixie_proxy.web.edge import edge
 from pixie_proxy.web.login import ATTEMPTS
 from pixie_proxy.web.observe import observe
+from pixie_proxy.web.peers import PEERS, Peers
 from pixie_proxy.web.routes import build
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ def create_app(settings: Settings) -> web.Application:
     )
     app.add_routes(build())
     app[ATTEMPTS] = Attempts()
+    app[PEERS] = Peers(settings.server.trusted_proxies)
 
     async def life(app: web.Application) -> AsyncIterator[None]:
         async with open_context(settings) as context:
@@ -186,8 +188,6 @@ def _warn_of_idle_settings(settings: Settings) -> None:
         )
     if settings.gallery.allow_public or settings.gallery.retention_days is not None:
         log.warning("gallery.allow_public and gallery.retention_days have no effect in this version")
-    if settings.server.trusted_proxies:
-        log.warning("server.trusted_proxies has no effect in this version: no X-Forwarded-For is believed")
     host = settings.server.host
     if settings.server.public_url is None and host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
         log.warning("links will start with http://%s: set server.public_url to where people reach us", host)

@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 SECRET = "sk-never-show-this-0123456789"
 KEY, DIGEST = "abcdefgh", hashlib.sha256(b"abcdefgh").hexdigest()
 URL_RULE = "must be a URL such as https://images.example.org, without a query"
+NETWORK_RULE = "must be an address such as 127.0.0.1 or a network such as 10.0.0.0/8"
 PREFIX_RULE = "must be folders such as team/images: letters, digits, - _ . and single slashes"
 
 Load = Callable[..., Settings]
@@ -124,6 +125,10 @@ def test_the_key_comes_from_openais_own_variable(load: Load) -> None:
         ],
         ("upstream: {base_url: api.openai.com}", f"upstream.base_url: {URL_RULE}"),
         ("upstream: {base_url: 'https://x/v1?a=b'}", f"upstream.base_url: {URL_RULE}"),
+        *[
+            (f"server: {{trusted_proxies: [127.0.0.1, {entry}]}}", f"server.trusted_proxies[1]: {NETWORK_RULE}")
+            for entry in ("10.0.0.1/8", "localhost", "''", "10.0.0.0/33", "'::1 '", "'*'")
+        ],
         ("limits: {usd_per_day: -1}", "limits.usd_per_day: input should be greater than or equal to 0"),
         ("limits: {usd_per_day: .nan}", "limits.usd_per_day: input should be a finite number"),
         ("users: [{name: a}]", "users[0]: give either key or key_sha256"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -42,7 +43,18 @@ def _key_prefix(prefix: str) -> str:
     return prefix
 
 
+def _network(network: str) -> str:
+    """Accept an address or a network. One with host bits may be a slip: 10.0.0.1/8 trusts more than it seems to."""
+    try:
+        ip_network(network)
+    except ValueError:
+        message = "must be an address such as 127.0.0.1 or a network such as 10.0.0.0/8"
+        raise ValueError(message) from None
+    return network
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Network = Annotated[str, AfterValidator(_network)]
 Positive = Annotated[int, Field(gt=0)]
 PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -71,8 +83,9 @@ class ServerSettings(Section):
     drain_s: PositiveSeconds = Field(
         900, description="After SIGTERM, how long running calls may take to end, in seconds"
     )
-    trusted_proxies: list[str] = Field(
-        [], description="Addresses or networks whose X-Forwarded-For is believed, such as 10.0.0.0/8"
+    trusted_proxies: list[Network] = Field(
+        [],
+        description="Front proxies whose X-Forwarded-For is believed: addresses or networks such as 10.0.0.0/8",
     )
     require_existing: bool = Field(
         default=False,
