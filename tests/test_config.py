@@ -101,6 +101,39 @@ def test_the_key_comes_from_openais_own_variable(load: Load) -> None:
     assert [key and key.get_secret_value() for key in keys] == ["sk-a", "sk-b", None]
 
 
+def test_a_secret_may_come_in_a_file(load: Load, tmp_path: Path) -> None:
+    """As systemd and Docker hand them over. A variable of the same name wins, and no file is a setting by itself."""
+    files = {
+        "OPENAI_API_KEY": "sk-file\n",
+        "ANN": "ann-in-a-file",
+        "BEN": "not this",
+        "PIXIE_SERVER__PORT": "1",
+    }
+    for name, text in files.items():
+        (tmp_path / "secrets").mkdir(exist_ok=True)
+        (tmp_path / "secrets" / name).write_text(text)
+    text = "users: [{name: ann, key: '${ANN}'}, {name: ben, key: '${BEN}'}]"
+    settings = load(text, CREDENTIALS_DIRECTORY=str(tmp_path / "secrets"), BEN="ben-in-a-variable")
+    keys = [settings.upstream.api_key, *[user.key for user in settings.users]]
+    assert [key and key.get_secret_value() for key in keys] == [
+        "sk-file",
+        "ann-in-a-file",
+        "ben-in-a-variable",
+    ]
+    assert settings.server.port == 8080
+
+
+def test_secrets_that_can_not_be_read_stop_the_start(load: Load, tmp_path: Path) -> None:
+    """They are not what the operator meant to start without."""
+    assert problems(load, CREDENTIALS_DIRECTORY="/nowhere") == [
+        "CREDENTIALS_DIRECTORY: /nowhere can't be read (FileNotFoundError)"
+    ]
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "KEY").write_bytes(b"\xff")
+    (told,) = problems(load, CREDENTIALS_DIRECTORY=str(tmp_path / "secrets"))
+    assert told.endswith("can't be read (UnicodeDecodeError)")
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
