@@ -15,7 +15,7 @@ class Peers:
     """The front proxies whose X-Forwarded-For is believed: `trusted` are their addresses and networks."""
 
     def __init__(self, trusted: Iterable[str]) -> None:
-        """Raises ValueError if one is neither; the settings have checked them."""
+        """Take what the settings have checked. Raises ValueError if one is neither."""
         self._trusted: list[IPv4Network | IPv6Network] = [ip_network(each) for each in trusted]
 
     def client(self, peer: str | None, forwarded: Sequence[str]) -> str | None:

@@ -52,7 +52,9 @@ def test_nobody_else_is_believed(peer: str | None) -> None:
     assert Peers(FRONT).client(peer, ["192.0.2.1", "10.0.0.1"]) == peer
 
 
-@pytest.mark.parametrize("said", ["", "unknown", "_hidden", "10.0.0.1.2", "1.2.3.4/8", "a" * 8000, "\udcff", ":", "["])
+@pytest.mark.parametrize(
+    "said", ["", "unknown", "_hidden", "10.0.0.1.2", "1.2.3.4/8", "a" * 8000, "\udcff", ":", "["]
+)
 def test_what_is_no_address_names_nobody(said: str) -> None:
     """Then the client is whoever passed it on; what stands left of it is not looked at."""
     assert Peers(FRONT).client("127.0.0.1", [said]) == "127.0.0.1"
