@@ -13,10 +13,10 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # two pips in one .venv would race; the tools use all cores by themselves
-.PHONY: help demo test lint format bench torture requirements clean
+.PHONY: help demo test lint format bench torture image-test requirements clean
 
 help:  ## Show this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
 		printf '%-20s %s\n' "$$target" "$$text"; done
 
 demo: $(VENV)/.runtime  ## Serve with a built-in upstream that draws pictures: no key needed (ARGS="--port 9000")
@@ -51,6 +51,10 @@ COMPILE := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-ver
 requirements: $(VENV)/.dev  ## Pin the newest versions that pyproject.toml allows
 	$(COMPILE) --upgrade --all-extras --output-file requirements-dev.txt
 	$(COMPILE) --upgrade --extra postgres --extra build --constraint requirements-dev.txt --output-file requirements.txt
+
+# Without an engine: buildah and mmdebstrap build it, root runs it in namespaces. A minute, or two.
+image-test: $(VENV)/.dev  ## Build the container image and run it as the README does (root)
+	$(BIN)/python -m pytest -v -s -m image -o faulthandler_timeout=900 $(ARGS)
 
 clean:  ## Remove .venv and everything that was generated
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -54,6 +54,7 @@ from pixie_proxy.web.context import CONTEXT, Context
 from pixie_proxy.web.edge import edge
 from pixie_proxy.web.login import ATTEMPTS
 from pixie_proxy.web.observe import observe
+from pixie_proxy.web.peers import PEERS, Peers
 from pixie_proxy.web.routes import build
 
 log = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ def create_app(settings: Settings) -> web.Application:
     )
     app.add_routes(build())
     app[ATTEMPTS] = Attempts()
+    app[PEERS] = Peers(settings.server.trusted_proxies)
 
     async def life(app: web.Application) -> AsyncIterator[None]:
         async with open_context(settings) as context:

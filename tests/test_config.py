@@ -19,6 +19,7 @@ ROOT = Path(__file__).parent.parent
 SECRET = "sk-never-show-this-0123456789"
 KEY, DIGEST = "abcdefgh", hashlib.sha256(b"abcdefgh").hexdigest()
 URL_RULE = "must be a URL such as https://images.example.org, without a query"
+NETWORK_RULE = "must be an address such as 127.0.0.1 or a network such as 10.0.0.0/8"
 PREFIX_RULE = "must be folders such as team/images: letters, digits, - _ . and single slashes"
 
 Load = Callable[..., Settings]
@@ -100,6 +101,39 @@ def test_the_key_comes_from_openais_own_variable(load: Load) -> None:
     assert [key and key.get_secret_value() for key in keys] == ["sk-a", "sk-b", None]
 
 
+def test_a_secret_may_come_in_a_file(load: Load, tmp_path: Path) -> None:
+    """As systemd and Docker hand them over. A variable of the same name wins, and no file is a setting by itself."""
+    files = {
+        "OPENAI_API_KEY": "sk-file\n",
+        "ANN": "ann-in-a-file",
+        "BEN": "not this",
+        "PIXIE_SERVER__PORT": "1",
+    }
+    for name, text in files.items():
+        (tmp_path / "secrets").mkdir(exist_ok=True)
+        (tmp_path / "secrets" / name).write_text(text)
+    text = "users: [{name: ann, key: '${ANN}'}, {name: ben, key: '${BEN}'}]"
+    settings = load(text, CREDENTIALS_DIRECTORY=str(tmp_path / "secrets"), BEN="ben-in-a-variable")
+    keys = [settings.upstream.api_key, *[user.key for user in settings.users]]
+    assert [key and key.get_secret_value() for key in keys] == [
+        "sk-file",
+        "ann-in-a-file",
+        "ben-in-a-variable",
+    ]
+    assert settings.server.port == 8080
+
+
+def test_secrets_that_can_not_be_read_stop_the_start(load: Load, tmp_path: Path) -> None:
+    """They are not what the operator meant to start without."""
+    assert problems(load, CREDENTIALS_DIRECTORY="/nowhere") == [
+        "CREDENTIALS_DIRECTORY: /nowhere can't be read (FileNotFoundError)"
+    ]
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "KEY").write_bytes(b"\xff")
+    (told,) = problems(load, CREDENTIALS_DIRECTORY=str(tmp_path / "secrets"))
+    assert told.endswith("can't be read (UnicodeDecodeError)")
+
+
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
@@ -124,6 +158,10 @@ def test_the_key_comes_from_openais_own_variable(load: Load) -> None:
         ],
         ("upstream: {base_url: api.openai.com}", f"upstream.base_url: {URL_RULE}"),
         ("upstream: {base_url: 'https://x/v1?a=b'}", f"upstream.base_url: {URL_RULE}"),
+        *[
+            (f"server: {{trusted_proxies: [127.0.0.1, {entry}]}}", f"server.trusted_proxies[1]: {NETWORK_RULE}")
+            for entry in ("10.0.0.1/8", "localhost", "''", "10.0.0.0/33", "'::1 '", "'*'")
+        ],
         ("limits: {usd_per_day: -1}", "limits.usd_per_day: input should be greater than or equal to 0"),
         ("team: {usd_total: 1e9}", "team.usd_total: input should be less than 1000000000"),
         ("team: {images_per_day: 0}", "team.images_per_day: input should be greater than 0"),

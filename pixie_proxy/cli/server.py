@@ -10,6 +10,7 @@ from collections.abc import Callable
 from aiohttp import web
 
 from pixie_proxy.app import create_app
+from pixie_proxy.cli.supervisor import tell_supervisor
 from pixie_proxy.config import Settings
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.web.context import CONTEXT
@@ -60,7 +61,9 @@ async def serve(
         host, port = runner.addresses[0][:2]
         app[CONTEXT].links.base_url = settings.link_base(port)
         ready(f"http://{_shown(host)}:{port}")
+        tell_supervisor("READY=1")
         await stop.wait()
+        tell_supervisor("STOPPING=1")
         log.warning("draining: running calls end, new ones are refused")
         drained = asyncio.ensure_future(app[CONTEXT].generation.drain(settings.server.drain_s))
         hurried = asyncio.ensure_future(at_once.wait())

@@ -46,14 +46,16 @@ Nothing has to be set but `OPENAI_API_KEY`. The rest comes from four places, lat
    null. Names without two underscores are left alone, for Kubernetes sets some that begin with `PIXIE_`;
 4. flags: `--host`, `--port`, `--data`.
 
-`${NAME}` in a value of the file or the environment is the environment's `NAME`; `$$` is a `$`. An unknown setting or a
-bad value stops the start: exit code 2, and a line for every problem.
+`${NAME}` in a value of the file or the environment is the environment's `NAME`, or else the text of the file `NAME` in
+the folder `CREDENTIALS_DIRECTORY`; `$$` is a `$`. An unknown setting or a bad value stops the start: exit code 2, and a
+line for every problem.
 
 Some things are set by the environment alone:
 
 | Variable | What it does |
 |---|---|
 | `OPENAI_API_KEY` | The operator's key for the upstream, where `upstream.api_key` says nothing else |
+| `CREDENTIALS_DIRECTORY` | A folder with a secret in each file. systemd sets it (`LoadCredential=`); for Docker's secrets set it to `/run/secrets` |
 | `PIXIE_CONFIG` | The settings file |
 | `PIXIE_ADMIN_KEY` | The key of the user `admin` that the very first start makes; without it a key is made up and written to `<data_dir>/admin.key` |
 | `PIXIE_LOG_LEVEL` | What the log tells: `debug`, `info` (the default), `warning` or `error` |

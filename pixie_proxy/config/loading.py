@@ -17,6 +17,7 @@ from pixie_proxy.config.sections import DeclaredUser, Settings, UpstreamSettings
 from pixie_proxy.errors import ConfigError
 
 ENV_PREFIX = "PIXIE_"
+CREDENTIALS_VARIABLE = "CREDENTIALS_DIRECTORY"
 _REFERENCE = re.compile(r"\$\$|\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -39,14 +40,15 @@ def load_settings(
     for name, value in (flags or {}).items():
         if value is not None:
             _put(layers, name.split("."), value)
-    layers = _resolve(layers, "", environ, problems)
+    known = _with_credentials(environ, problems)
+    layers = _resolve(layers, "", known, problems)
     try:
         settings = Settings.model_validate(layers)
     except ValidationError as exc:
         raise ConfigError(*problems, *map(_describe, exc.errors())) from None
     if problems:
         raise ConfigError(*problems)
-    return _with_default_key(settings, environ)
+    return _with_default_key(settings, known)
 
 
 def config_path(path: Path | None, environ: Mapping[str, str], *, looks_here: bool = True) -> Path | None:
@@ -140,6 +142,22 @@ def _resolve(value: Any, path: str, environ: Mapping[str, str], problems: list[s
         return environ.get(match[1], "")
 
     return _REFERENCE.sub(replace, value)
+
+
+def _with_credentials(environ: Mapping[str, str], problems: list[str]) -> Mapping[str, str]:
+    """Add what `${NAME}` may mean beside a variable: a file NAME of systemd's LoadCredential= or of Docker's secrets.
+
+    A secret in a file need not stand in the environment, where every process of the same user can read it.
+    """
+    folder = environ.get(CREDENTIALS_VARIABLE)
+    if not folder:
+        return environ
+    try:
+        paths = [path for path in Path(folder).iterdir() if path.is_file()]
+        return {**{path.name: path.read_text().removesuffix("\n") for path in paths}, **environ}
+    except (OSError, UnicodeDecodeError) as exc:
+        problems.append(f"{CREDENTIALS_VARIABLE}: {folder} can't be read ({type(exc).__name__})")
+        return environ
 
 
 def _with_default_key(settings: Settings, environ: Mapping[str, str]) -> Settings:

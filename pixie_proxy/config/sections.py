@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -42,7 +43,18 @@ def _key_prefix(prefix: str) -> str:
     return prefix
 
 
+def _network(network: str) -> str:
+    """Accept an address or a network. One with host bits may be a slip: 10.0.0.1/8 trusts more than it seems to."""
+    try:
+        ip_network(network)
+    except ValueError:
+        message = "must be an address such as 127.0.0.1 or a network such as 10.0.0.0/8"
+        raise ValueError(message) from None
+    return network
+
+
 HttpUrl = Annotated[str, AfterValidator(_http_url)]
+Network = Annotated[str, AfterValidator(_network)]
 Positive = Annotated[int, Field(gt=0)]
 Ceiling = Annotated[int, Field(gt=0, lt=MOST)]
 Budget = Annotated[float, Field(ge=0, lt=MOST, allow_inf_nan=False)]
@@ -72,8 +84,9 @@ class ServerSettings(Section):
         description="How much may wait in the spool for a storage that is away, in GB; new calls are refused from 80 % "
         "of it on; empty = as much as its disk has room for",
     )
-    trusted_proxies: list[str] = Field(
-        [], description="Addresses or networks whose X-Forwarded-For is believed, such as 10.0.0.0/8"
+    trusted_proxies: list[Network] = Field(
+        [],
+        description="Front proxies whose X-Forwarded-For is believed: addresses or networks such as 10.0.0.0/8",
     )
     require_existing: bool = Field(
         default=False,

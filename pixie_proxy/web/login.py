@@ -15,6 +15,7 @@ from pixie_proxy.web.context import context_of
 from pixie_proxy.web.cookies import check_origin, clear_token, set_token, token_of
 from pixie_proxy.web.forms import read_fields
 from pixie_proxy.web.html import page
+from pixie_proxy.web.peers import client_of
 
 ATTEMPTS: web.AppKey[Attempts] = web.AppKey("attempts")
 
@@ -37,7 +38,8 @@ async def login(request: web.Request) -> web.Response:
     wanted = _local(fields.get("next"))
     now_us = time.time_ns() // 1000
     attempts = request.app[ATTEMPTS]
-    wait_s = attempts.wait_s(request.remote or "", now_us)
+    client = client_of(request) or ""
+    wait_s = attempts.wait_s(client, now_us)
     if wait_s:
         message = f"Too many wrong keys. Try again in {wait_s} second{'s' if wait_s > 1 else ''}."
         response = page(request, "login.html", status=429, next=wanted, error=message)
@@ -45,7 +47,7 @@ async def login(request: web.Request) -> web.Response:
         return response
     user = _user_of(request, fields.get("key", "").strip())
     if user is None:
-        attempts.note_failure(request.remote or "", now_us)
+        attempts.note_failure(client, now_us)
         message = "That key is not known here, or not good any more. Ask the admin of this proxy for a key."
         return page(request, "login.html", status=401, next=wanted, error=message)
     response = _see_other(wanted)

@@ -16,6 +16,7 @@ from pixie_proxy.errors import (
 from pixie_proxy.logs import short_address
 from pixie_proxy.metrics import BROKEN_ANSWER, OTHER, REFUSALS, UPSTREAM_REFUSED, Outcome
 from pixie_proxy.web.context import BEGAN, CONTEXT, FAULT, MODEL, REQUEST_ID, USER
+from pixie_proxy.web.peers import client_of
 
 log = logging.getLogger(__name__)
 
@@ -97,7 +98,7 @@ def _record(request: web.Request, response: web.StreamResponse | None, began: fl
                 "ms": round(took_s * 1000, 1),
                 "bytes": sent_bytes,
                 "user": user.id if user is not None else None,
-                "client": short_address(request.remote),
+                "client": short_address(client_of(request)),
             },
         )
 

@@ -24,6 +24,14 @@ async def flushed(writer: asyncio.StreamWriter) -> bool:
     return False
 
 
+def free_port() -> int:
+    """Find a port for a program that can't tell which one it took."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
+
 def reset(writer: asyncio.StreamWriter) -> None:
     """End a connection by RST. What the kernel has not sent yet is thrown away: see `flushed`."""
     sock = writer.get_extra_info("socket")
@@ -34,11 +42,3 @@ def reset(writer: asyncio.StreamWriter) -> None:
 
 def _unsent_bytes(sock: socket.socket) -> int:
     return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0])
-
-
-def free_port() -> int:
-    """Give a port that was free a moment ago."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

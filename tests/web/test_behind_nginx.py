@@ -6,7 +6,6 @@ There a cut answer looks like a whole one to whoever only waits for the end; our
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -15,8 +14,10 @@ import openai
 import pytest
 
 from tests.conftest import require
+from tests.support.front_proxies import serving
 from tests.support.pictures import png
 from tests.support.proxy import MEMBER_KEY, RunningProxy
+from tests.support.sockets import free_port
 from tests.support.upstream import (
     Exchange,
     ScriptedUpstream,
@@ -51,35 +52,12 @@ async def nginx(tmp_path: Path, proxy: RunningProxy) -> AsyncIterator[str]:
     """Run nginx in front of the proxy and give its address."""
     program, folder = require("nginx"), tmp_path / "nginx"
     folder.mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     config = folder / "nginx.conf"
     config.write_text(CONFIG.format(folder=folder, port=port, target=proxy.url))
-    process = await asyncio.create_subprocess_exec(
-        program, "-p", str(folder), "-e", "stderr", "-c", str(config), stderr=asyncio.subprocess.PIPE
-    )
-    try:
-        await _until_it_listens(process, port)
+    command = [program, "-p", str(folder), "-e", "stderr", "-c", str(config)]
+    async with serving(command, port, {}):
         yield f"http://127.0.0.1:{port}"
-    finally:
-        if process.returncode is None:
-            process.kill()
-        await process.communicate()
-
-
-async def _until_it_listens(process: asyncio.subprocess.Process, port: int) -> None:
-    async with asyncio.timeout(10):
-        while process.returncode is None:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except ConnectionRefusedError:
-                await asyncio.sleep(0.01)
-                continue
-            writer.close()
-            return
-    assert process.stderr is not None
-    raise AssertionError((await process.stderr.read()).decode())
 
 
 @pytest.mark.parametrize("size_bytes", [1_000, 3_000_000])
