@@ -100,10 +100,7 @@ class _Run:
                 self._spooled = await asyncio.to_thread(copy_spool, self._source.spool, self._tree, self._run)
                 self._leave_newer()
                 if self._source.has_images:
-                    try:
-                        await self._copy_images(sums)
-                    except ExceptionGroup as failed:
-                        raise failed.exceptions[0] from None
+                    await self._copy_images(sums)
                 copying.forget_sessions(self._copy)
                 self._follow()
                 count = images.count(self._copy)
@@ -147,21 +144,24 @@ class _Run:
 
     async def _copy_images(self, sums: TextIO) -> None:
         """Go through storage, the earlier backup and the index copy side by side, folder by folder."""
-        batch: list[asyncio.Task[list[Sum]]] = []
+        batch: list[tuple[str, Folder | None, Any, Any]] = []
 
-        async def write() -> None:
-            for task in batch:
-                self._note(sums, await task)
+        async def copy() -> None:
+            # All of them to their end, also when one fails: a read that is cancelled leaves its file open.
+            folders = [self._folder(*each) for each in batch]
+            for ended in await asyncio.gather(*folders, return_exceptions=True):
+                if isinstance(ended, BaseException):
+                    raise ended
+                self._note(sums, ended)
             batch.clear()
 
-        async with asyncio.TaskGroup() as group:
-            async for ref, (stored, known, rows) in side_by_side(
-                requests(self._source.storage), folder_sums(self._target, self._earlier), _rows(self._copy)
-            ):
-                batch.append(group.create_task(self._folder(ref, stored, known, rows)))
-                if len(batch) == _BATCH:
-                    await write()
-            await write()
+        async for ref, (folder, known, rows) in side_by_side(
+            requests(self._source.storage), folder_sums(self._target, self._earlier), _rows(self._copy)
+        ):
+            batch.append((ref, folder, known, rows))
+            if len(batch) == _BATCH:
+                await copy()
+        await copy()
 
     async def _folder(self, ref: str, stored: Folder | None, known: Any, rows: Any) -> list[Sum]:
         """Copy what a request's folder has and the backup lacks; give all that the backup is to have of it."""
