@@ -344,6 +344,7 @@ def test_the_answers_in_the_docs_have_the_real_fields(demo: Demo) -> None:
         "list": listed,
         "model": demo.ask("/v1/models/gpt-image-2"),
         "user": demo.ask("/v1/me"),
+        "balance": demo.ask("/v1/credits/balance"),
         "answer": made,
         "error": demo.ask("/v1/images/generations", {"prompt": "a fox", "n": 11}),
     }

@@ -6,9 +6,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pixie_proxy.admission.budget import Budget, tightest
-from pixie_proxy.records import ImageRecord, Limits, Page, PartyKind, User, id_time_us
+from pixie_proxy.records import ImageRecord, Limits, Page, User, id_time_us
 
-_LIMITS_OF: dict[PartyKind, str] = {"user": "limits", "key": "key_limits", "team": "team_limits"}
 _SHOWN_PARAMS = ("size", "quality", "background")
 
 
@@ -87,7 +86,9 @@ def user_json(user: User) -> dict[str, Any]:
         "object": "user",
         "name": user.name,
         "role": user.role,
-        **{_LIMITS_OF[party.kind]: _limits_json(party.limits) for party in user.parties},
+        "limits": _limits_json(user.limits),
+        "key_limits": _limits_json(user.key_limits),
+        "team_limits": _limits_json(user.team_limits),
     }
 
 
