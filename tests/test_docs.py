@@ -313,6 +313,7 @@ def test_the_answers_in_the_docs_have_the_real_fields(demo: Demo) -> None:
         "user": demo.ask("/v1/me"),
         "request": demo.ask(f"/v1/requests/{listed['data'][0]['request_id']}"),
         "usage": demo.ask("/v1/usage?by=model"),
+        "balance": demo.ask("/v1/credits/balance"),
         "answer": made,
         "error": demo.ask("/v1/images/generations", {"prompt": "a fox", "n": 11}),
     }

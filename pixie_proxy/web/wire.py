@@ -13,9 +13,8 @@ from pixie_proxy.index.history import PastCall
 from pixie_proxy.index.usage import By, Spent, day_start_us
 from pixie_proxy.index.users import StoredKey, StoredUser
 from pixie_proxy.pricing import Family, Rates, tokens
-from pixie_proxy.records import Account, ImageRecord, Limits, Page, PartyKind, User, id_time_us, to_datetime
+from pixie_proxy.records import Account, ImageRecord, Limits, Page, User, id_time_us, to_datetime
 
-_LIMITS_OF: dict[PartyKind, str] = {"user": "limits", "key": "key_limits", "team": "team_limits"}
 _SHOWN_PARAMS = ("size", "quality", "background")
 
 
@@ -145,7 +144,9 @@ def user_json(user: User) -> dict[str, Any]:
         "object": "user",
         "name": user.name,
         "role": user.role,
-        **{_LIMITS_OF[party.kind]: _limits_json(party.limits) for party in user.parties},
+        "limits": _limits_json(user.limits),
+        "key_limits": _limits_json(user.key_limits),
+        "team_limits": _limits_json(user.team_limits),
     }
 
 
