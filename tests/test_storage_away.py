@@ -116,7 +116,7 @@ async def test_who_stops_does_not_wait_for_storage(tmp_path: Path) -> None:
             receipts = [*early, *await asyncio.gather(*late)]
             answered = time.monotonic()
             assert await asyncio.wait_for(proxy.process.wait(), 10) == 0
-            assert time.monotonic() - answered < 3
+            assert time.monotonic() - answered < 4.5
         assert [receipt.error for receipt in receipts] == [None] * 20
         assert len([path for path in outside.spooled(data) if path.name == "request.json"]) == 20
         obstacle(data).unlink()
