@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
 import uuid_utils
@@ -83,8 +84,13 @@ class Period(TypedDict):
 
 def period(at_us: int) -> Period:
     """Give the day and month that a call of this moment is booked in."""
-    day = f"{to_datetime(at_us):%Y-%m-%d}"
+    day = _day(at_us // 86_400_000_000)
     return {"day": day, "month": day[:7]}
+
+
+@lru_cache(maxsize=8)
+def _day(days: int) -> str:
+    return (date(1970, 1, 1) + timedelta(days)).isoformat()
 
 
 def bounds(day_or_month: str) -> tuple[int, int]:

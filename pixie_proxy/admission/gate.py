@@ -21,7 +21,7 @@ from pixie_proxy.errors import (
     RateLimitExceeded,
 )
 from pixie_proxy.index import Tx, accounts, ledger
-from pixie_proxy.records import Account, CallRecord, Party, PartyKind, bounds
+from pixie_proxy.records import NO_LIMITS, Account, CallRecord, Party, PartyKind, bounds, period
 
 USUAL_DURATION_S = 20
 """How long a call usually takes: the wait that we suggest to somebody whose slots are all in use."""
@@ -68,8 +68,8 @@ class _Take(NamedTuple):
 def open_accounts(tx: Tx, parties: Sequence[Party], now_us: int) -> list[Open]:
     """Give the parties' accounts as of now, locked: this must be a transaction's first statement, on both databases."""
     subjects = [party.account for party in parties]
-    accounts.lock(tx, subjects)
-    return [Open(*each) for each in zip(parties, accounts.read(tx, subjects, now_us), strict=True)]
+    found = accounts.lock_and_read(tx, subjects, now_us)
+    return [Open(*each) for each in zip(parties, found, strict=True)]
 
 
 def admit(tx: Tx, opened: Sequence[Open], call: CallRecord, *, now_us: int) -> Admitted | ProxyError:
@@ -79,7 +79,7 @@ def admit(tx: Tx, opened: Sequence[Open], call: CallRecord, *, now_us: int) -> A
     refusals are what there is most of. An idempotency key that somebody still holds is taken over: whether that may be
     is for the caller to know.
     """
-    takes = [_take(each, now_us, 1, call.images_asked) for each in opened]
+    takes = _takes(opened, now_us, 1, call.images_asked)
     refusal = next(_refusals(call, takes), None)
     if refusal is not None:
         refusal.headers |= standing(opened, now_us).headers()
@@ -87,37 +87,41 @@ def admit(tx: Tx, opened: Sequence[Open], call: CallRecord, *, now_us: int) -> A
     if call.idempotency_key is not None:
         ledger.free_idempotency_key(tx, call.user_id, call.kind, call.idempotency_key)
     for (_, account), requests, images in takes:
-        accounts.save(
-            tx,
-            replace(
-                account,
-                requests_tat_us=requests.tat_us if requests else 0,
-                images_tat_us=images.tat_us if images else 0,
-                in_flight=account.in_flight + 1,
-                images_day=account.images_day + call.images_asked,
-                held_micros=account.held_micros + call.hold_micros,
-            ),
-        )
+        if requests or images:
+            requests_us, images_us = requests.tat_us if requests else 0, images.tat_us if images else 0
+            accounts.save(tx, replace(account, requests_tat_us=requests_us, images_tat_us=images_us))
+    accounts.move(
+        tx,
+        [each.party.account for each in opened],
+        period(now_us),
+        slots=1,
+        held_micros=call.hold_micros,
+        images=call.images_asked,
+    )
     ledger.insert(tx, call, "sent")
     return _told(takes)
 
 
 def standing(opened: Sequence[Open], now_us: int) -> Admitted:
     """Say what is left to somebody who takes nothing: who was refused, or gets an answer again."""
-    return _told([_take(each, now_us, 0, 0) for each in opened])
+    return _told(_takes(opened, now_us, 0, 0))
 
 
-def _take(opened: Open, now_us: int, requests: int, images: int) -> _Take:
-    limits, account = opened.party.limits, opened.account
+def _takes(opened: Sequence[Open], now_us: int, requests: int, images: int) -> list[_Take]:
+    """Try to take from the buckets of those who have any limit at all."""
 
     def taken(tat_us: int, limit: int | None, count: int) -> Taken | None:
         return None if limit is None else take(tat_us, now_us, limit, count)
 
-    return _Take(
-        opened,
-        taken(account.requests_tat_us, limits.requests_per_minute, requests),
-        taken(account.images_tat_us, limits.images_per_minute, images),
-    )
+    return [
+        _Take(
+            each,
+            taken(each.account.requests_tat_us, each.party.limits.requests_per_minute, requests),
+            taken(each.account.images_tat_us, each.party.limits.images_per_minute, images),
+        )
+        for each in opened
+        if each.party.limits != NO_LIMITS
+    ]
 
 
 def _told(takes: Sequence[_Take]) -> Admitted:

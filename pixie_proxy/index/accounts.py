@@ -49,6 +49,18 @@ def lock(tx: Tx, subjects: Sequence[str]) -> None:
     tx.run(_MADE[len(subjects)] + "in_flight = accounts.in_flight", **_named(subjects))
 
 
+def lock_and_read(tx: Tx, subjects: Sequence[str], now_us: int) -> list[Account]:
+    """Lock accounts and give them as of now; a day or month that has come is written down."""
+    lock(tx, subjects)
+    found = _stored(tx, subjects)
+    now = period(now_us)
+    for at, account in enumerate(found):
+        if (account.day, account.month) != (now["day"], now["month"]):
+            found[at] = _as_of(tx, account, now)
+            save(tx, found[at])
+    return found
+
+
 def read(tx: Tx, subjects: Sequence[str], now_us: int) -> list[Account]:
     """Give accounts as of now, in their order; one that was never used is empty.
 
@@ -139,7 +151,7 @@ def spent(tx: Tx, subject: str, day_or_month: str) -> tuple[int, int]:
 
 def _stored(tx: Tx, subjects: Sequence[str]) -> list[Account]:
     rows = tx.all(_READ[len(subjects)], **_named(subjects))
-    found = {row["subject"]: Account(**dict(row)) for row in rows}
+    found = {row["subject"]: Account(**row) for row in rows}
     return [found.get(subject) or Account(subject=subject) for subject in subjects]
 
 

@@ -181,7 +181,6 @@ def settle(tx: Tx, call: CallRecord, settlement: Settlement) -> bool:
     of unknown outcome did so before: when it turns out to be done after all, only the difference to what it was charged
     then is booked.
     """
-    accounts.lock(tx, call.accounts)  # first, as at the admission: else the two could wait for each other
     booked = period(call.created_us)
     if ledger.settle(tx, settlement):
         accounts.move(
@@ -197,6 +196,9 @@ def settle(tx: Tx, call: CallRecord, settlement: Settlement) -> bool:
     charged_micros = ledger.charged_as_unknown(tx, call.id) if settlement.state == "done" else None
     if charged_micros is None:
         return False
+    accounts.lock(
+        tx, call.accounts
+    )  # before the row, as an admission does that takes its idempotency key over
     less_micros = charged_micros - settlement.cost_micros
     if any(accounts.spent(tx, subject, booked["day"])[0] < less_micros for subject in call.accounts):
         # An admin has given back what it was charged, or part of it: then that stands, and not less than nothing.
