@@ -92,12 +92,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
     """Open everything that handlers work with. Raises ConfigError with the remedy."""
     warn_of_idle_settings(settings)
     backends.prepare_data_dir(settings)
-    prices = load_prices(
-        {
-            name: [price.model_dump(exclude_none=True) for price in prices]
-            for name, prices in settings.models.prices.items()
-        }
-    )
+    prices = load_prices(settings.models.own_prices)
     catalog = Catalog(settings.models, frozenset(prices.models()))
     metrics = Metrics(catalog.known())
     writers = WorkerThreads(WRITER_THREADS, "durable")

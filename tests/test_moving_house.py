@@ -23,7 +23,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from pixie_proxy.cli import pixie
 from tests.cli.running import environment
 from tests.support.figures import RecordFigure
 from tests.support.proxy import ADMIN_KEY, UPSTREAM_KEY
@@ -187,8 +186,6 @@ async def follow(team: Team, studio: Studio, titles: list[str]) -> None:
     await eventually(partial(team.is_known, team.anna))  # the server follows
     for title in titles:
         blocks = _sections(team)[title]
-        if not _has_commands(blocks):
-            continue  # until `pixie backup` and `pixie restore` are here
         await team.work(studio)
         said = ""
         for number, block in enumerate(blocks):
@@ -222,8 +219,3 @@ def _blocks(text: str, root: Path) -> list[str]:
 def _here(text: str, root: Path) -> str:
     """Let the paths of the page lie below a folder."""
     return re.sub(r"(?<![\w./])/(etc|srv|var)/", rf"{root}/\1/", text)
-
-
-def _has_commands(blocks: list[str]) -> bool:
-    known = pixie.list_commands(pixie.make_context("pixie", [], resilient_parsing=True))
-    return set(re.findall(r"^pixie (\w+)", "\n".join(blocks), re.MULTILINE)) <= set(known)

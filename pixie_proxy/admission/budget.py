@@ -71,7 +71,7 @@ def tightest(found: Iterable[Budget]) -> Budget | None:
     )
 
 
-def budget_refusal(budget: Budget, hold_micros: int) -> BudgetExhausted:
+def budget_refusal(budget: Budget, hold_micros: int, hint: str) -> BudgetExhausted:
     """Say which budget a call would pass, how much of it is left, and what can be done."""
     resets = (
         "It does not reset: ask the admin to top it up."
@@ -82,7 +82,7 @@ def budget_refusal(budget: Budget, hold_micros: int) -> BudgetExhausted:
         f"{_WHOSE[budget.party]} of {_usd(budget.limit_micros)} {_SPAN[budget.span]} has "
         f"{_usd(max(0, budget.remaining_micros))} left ({_usd(budget.spent_micros)} spent, "
         f"{_usd(budget.held_micros)} held by running calls), and this call may cost up to {_usd(hold_micros)}. "
-        f"{resets} Naming size and quality lowers what a call holds. Nothing was sent or charged."
+        f"{resets} {hint and hint + ' '}Nothing was sent or charged."
     )
     return BudgetExhausted(message, headers={"x-should-retry": "false"})
 

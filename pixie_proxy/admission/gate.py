@@ -72,15 +72,19 @@ def open_accounts(tx: Tx, parties: Sequence[Party], now_us: int) -> list[Open]:
     return [Open(*each) for each in zip(parties, found, strict=True)]
 
 
-def admit(tx: Tx, opened: Sequence[Open], call: CallRecord, *, now_us: int) -> Admitted | ProxyError:
+def admit(
+    tx: Tx, opened: Sequence[Open], call: CallRecord, *, now_us: int, hint: str = ""
+) -> Admitted | ProxyError:
     """Check every limit, take from all, and write the ledger row as `sent`; or return the refusal, having taken none.
+
+    `hint` says how the same request would hold less money, for whoever has not enough of it left.
 
     A refusal is no exception in here, because one would undo the works of others in the same batch, and under overload
     refusals are what there is most of. An idempotency key that somebody still holds is taken over: whether that may be
     is for the caller to know.
     """
     takes = _takes(opened, now_us, 1, call.images_asked)
-    refusal = next(_refusals(call, takes), None)
+    refusal = next(_refusals(call, takes, hint), None)
     if refusal is not None:
         refusal.headers |= standing(opened, now_us).headers()
         return refusal
@@ -136,7 +140,7 @@ def _least(found: Iterable[Taken | None]) -> Taken | None:
     )
 
 
-def _refusals(call: CallRecord, takes: Sequence[_Take]) -> Iterator[ProxyError]:
+def _refusals(call: CallRecord, takes: Sequence[_Take], hint: str) -> Iterator[ProxyError]:
     """Give the answer for each limit that the call would pass; the caller's own limits before the team's."""
     checks: tuple[Callable[[CallRecord, _Take], ProxyError | None], ...] = (_never, _rate, _slots, _day)
     for check in checks:
@@ -146,7 +150,7 @@ def _refusals(call: CallRecord, takes: Sequence[_Take]) -> Iterator[ProxyError]:
     found = [budget for each in takes for budget in budgets(*each.open)]
     budget = tightest(found)
     if budget is not None and budget.remaining_micros < call.hold_micros:
-        yield budget_refusal(budget, call.hold_micros)
+        yield budget_refusal(budget, call.hold_micros, hint)
 
 
 def _never(call: CallRecord, asked: _Take) -> ProxyError | None:

@@ -9,7 +9,7 @@ import hashlib
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -132,6 +132,14 @@ class ModelSettings(Section):
         description="Prices that go over the built-in ones: MODEL: {usd_per_image: 0.04}, or per million tokens;"
         " or a list of such, each with its day: since",
     )
+
+    @property
+    def own_prices(self) -> dict[str, list[dict[str, Any]]]:
+        """The operator's prices as plain values, for `pricing.load_prices`."""
+        return {
+            name: [price.model_dump(exclude_none=True) for price in prices]
+            for name, prices in self.prices.items()
+        }
 
 
 class S3Settings(Section):

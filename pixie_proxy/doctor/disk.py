@@ -16,7 +16,7 @@ from pixie_proxy.disk.ballast import INDEX_BYTES
 from pixie_proxy.disk.watch import Disk, room
 from pixie_proxy.doctor import Finding, fault, ok, sentence, warning
 from pixie_proxy.doctor.patient import Patient
-from pixie_proxy.spool.area import BALLAST_IMAGES, ROOM_FLOOR_BYTES, ROOM_PER_IMAGE_BYTES
+from pixie_proxy.spool.area import BALLAST_IMAGES, CLOSES_AT, ROOM_FLOOR_BYTES, ROOM_PER_IMAGE_BYTES
 from pixie_proxy.spool.depth import DepthGauge
 from pixie_proxy.upstream import Unseen
 from pixie_proxy.upstream.looking import look_at
@@ -106,10 +106,10 @@ def _room(folder: Path, *, held_bytes: int) -> Finding:
 
 async def spool(patient: Patient) -> list[Finding]:
     """See what waits in the spool, and what nobody will take up."""
-    return await patient.blocking(_spool, patient.spool_dir)
+    return await patient.blocking(_spool, patient.spool_dir, patient.settings.server.spool_max_bytes)
 
 
-def _spool(root: Path) -> list[Finding]:
+def _spool(root: Path, max_bytes: int | None) -> list[Finding]:
     if not root.exists():
         return [ok("empty: no proxy has served here yet")]
     depth = DepthGauge(root).measure()
@@ -126,6 +126,14 @@ def _spool(root: Path) -> list[Finding]:
             warning(
                 f"{len(dead)} processes died and left their part",
                 "start pixie serve, or pixie verify --fix brings their images home",
+            )
+        )
+    if max_bytes is not None and depth.size_bytes >= CLOSES_AT * max_bytes:
+        found.append(
+            fault(
+                f"{depth.size_bytes / 1e9:.2f} GB wait for storage, and no paid call is taken from "
+                f"{CLOSES_AT * max_bytes / 1e9:.2f} on",
+                "see the storage's line: they go home when it is back; or raise server.spool_max_gb",
             )
         )
     if depth.oldest_s > WAITS_LONG_S:

@@ -13,6 +13,7 @@ from pixie_proxy.config.idle import warn_of_idle_settings
 from pixie_proxy.doctor import Finding, fault, ok, warning
 from pixie_proxy.doctor.disk import data_directory, server, spool
 from pixie_proxy.doctor.index import index
+from pixie_proxy.doctor.models import models
 from pixie_proxy.doctor.network import clock, links, upstream
 from pixie_proxy.doctor.patient import Patient
 from pixie_proxy.doctor.storage import storage
@@ -30,6 +31,7 @@ CHECKS: dict[str, Check] = {
     "storage": storage,
     "clock": clock,
     "upstream": upstream,
+    "models": models,
     "links": links,
 }
 

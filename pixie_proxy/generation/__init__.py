@@ -222,7 +222,9 @@ class Generation:
             await self._deliveries.settle_before(call)
         barred = (quote.refusal() if asked.owner.has_budget else None) or self._take_room(request.n)
         try:
-            found = await self._index.write(lambda tx: enter(tx, call, attempt, parties, barred))
+            found = await self._index.write(
+                lambda tx: enter(tx, call, attempt, parties, barred, quote.ceiling.hint)
+            )
             if isinstance(found, ProxyError):
                 raise found
         except BaseException:

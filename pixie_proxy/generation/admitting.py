@@ -52,11 +52,16 @@ def record(asked: Asked, quote: Quote, process: str, now_us: int) -> CallRecord:
 
 
 def enter(
-    tx: Tx, call: CallRecord, attempt: Attempt, parties: Sequence[Party], barred: ProxyError | None
+    tx: Tx,
+    call: CallRecord,
+    attempt: Attempt,
+    parties: Sequence[Party],
+    barred: ProxyError | None,
+    hint: str,
 ) -> Admitted | tuple[Joined, Admitted] | ProxyError:
     """Find the call that this one repeats, or admit it as a new one; or give the refusal.
 
-    `barred` is why new calls can't be taken now. A join takes nothing, so nothing stands in its way.
+    `barred` is why new calls can't be taken now, `hint` how this one would hold less money. A join takes nothing, so nothing stands in its way.
     """
     opened = gate.open_accounts(tx, parties, call.created_us)
     earlier = join.look(tx, call, attempt)
@@ -64,7 +69,7 @@ def enter(
         return earlier
     if isinstance(earlier, Joined):
         return earlier, gate.standing(opened, call.created_us)
-    admitted = barred or gate.admit(tx, opened, call, now_us=call.created_us)
+    admitted = barred or gate.admit(tx, opened, call, now_us=call.created_us, hint=hint)
     if isinstance(admitted, Admitted):
         join.attach(tx, call, attempt)
     elif is_refusal(admitted):

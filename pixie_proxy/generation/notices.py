@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from datetime import date, timedelta
+from datetime import date
 
 from pixie_proxy.generation.quoting import Quote
 from pixie_proxy.metrics import Metrics
@@ -12,7 +12,6 @@ from pixie_proxy.records import CallRecord, to_datetime
 
 log = logging.getLogger(__name__)
 
-SHUTDOWN_NOTICE = timedelta(days=30)
 _MAX_TOLD = 1000
 """Names that are remembered: they are the clients' words, so there is no end of them."""
 
@@ -32,16 +31,15 @@ class Notices:
         today = to_datetime(call.created_us).date()
         if not quote.ceiling.is_priced:
             self._metrics.unpriced_calls.add(self._metrics.model(call.model))
-        shutdown = self._prices.shutdown_date(call.model)
-        is_ending = shutdown is not None and today >= shutdown - SHUTDOWN_NOTICE
-        if (quote.ceiling.is_priced and not is_ending) or self._was_told(call.model, today):
+        last = self._prices.ending(call.model, today)
+        if (quote.ceiling.is_priced and last is None) or self._was_told(call.model, today):
             return
         if not quote.ceiling.is_priced:
             log.warning("a model in use has no price", extra={"model": call.model, "request_id": call.id})
-        if shutdown is not None and is_ending:
+        if last is not None:
             log.warning(
                 "a model in use is about to be shut down, or was",
-                extra={"model": call.model, "shutdown_date": shutdown.isoformat(), "request_id": call.id},
+                extra={"model": call.model, "shutdown_date": last.isoformat(), "request_id": call.id},
             )
 
     def _was_told(self, model: str, today: date) -> bool:

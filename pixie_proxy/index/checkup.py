@@ -19,11 +19,15 @@ from pixie_proxy.index.batch import SqliteTx
 from pixie_proxy.index.lock import FileLock, LockTimeout
 from pixie_proxy.index.migrate import migrations, schema_version
 from pixie_proxy.index.trouble import translate
+from pixie_proxy.records import id_floor
 
 LOCK_WAIT_S = 1.0
 """How long others may keep us from writing: their longest transaction, and not more."""
 _CHECK_S = 1.0
 """How long is spent on the integrity of a large file."""
+_USED_WITHIN_US = 30 * 86_400_000_000
+_LOOKED_AT = 20_000
+"""Calls: more would take too long to read."""
 _STEPS = 10_000
 """After so many steps of SQLite's, the clock is looked at."""
 
@@ -60,6 +64,8 @@ class Checkup:
     storage_id: str | None
     link_secret: str | None
     sample: SampleImage | None
+    models_used: tuple[str, ...]
+    """Of the newest calls, as far as 30 days back."""
 
 
 def look_at_index(path: Path, lock_path: Path) -> Checkup:
@@ -83,6 +89,7 @@ def look_at_index(path: Path, lock_path: Path) -> Checkup:
                 storage_id=stored.get(tx, "storage_id") if version else None,
                 link_secret=stored.get(tx, "link_secret") if version else None,
                 sample=_sample(tx) if version else None,
+                models_used=_models_used(tx) if version else (),
             )
 
 
@@ -124,6 +131,16 @@ def _sample(tx: SqliteTx) -> SampleImage | None:
     """Give the newest image that has a link."""
     row = tx.one("SELECT id, mime, link_epoch FROM images WHERE deleted_us IS NULL ORDER BY id DESC LIMIT 1")
     return None if row is None else SampleImage(id=row["id"], mime=row["mime"], link_epoch=row["link_epoch"])
+
+
+def _models_used(tx: SqliteTx) -> tuple[str, ...]:
+    since = id_floor("req", time.time_ns() // 1000 - _USED_WITHIN_US)
+    rows = tx.all(
+        "SELECT DISTINCT model FROM (SELECT model FROM requests WHERE id >= :since ORDER BY id DESC LIMIT :most)",
+        since=since,
+        most=_LOOKED_AT,
+    )
+    return tuple(row["model"] for row in rows)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 
 from pixie_proxy.pricing.rates import MILLION, Rates, micros_up, weight
 from pixie_proxy.pricing.tokens import PARTIAL_IMAGE_TOKENS, Family
@@ -15,6 +15,9 @@ _COUNTED_FORMATS = frozenset({None, "png", "jpeg", "webp"})
 
 _BYTES_A_TOKEN = 4
 """Of an ordinary prompt. At most a token is one byte, which is what a ceiling counts with."""
+
+SHUTDOWN_NOTICE = timedelta(days=30)
+"""How long before its last day a model in use is worth a word."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,6 +115,11 @@ class Prices:
         """Give the last day on which a model answers, or answered, where that is known."""
         found = self._models.get(model)
         return found.shutdown_date if found else self._retired.get(model)
+
+    def ending(self, model: str, today: date) -> date | None:
+        """Give the last day of a model that is shut down within SHUTDOWN_NOTICE, or was already."""
+        last = self.shutdown_date(model)
+        return last if last is not None and today >= last - SHUTDOWN_NOTICE else None
 
     def output_tokens(self, model: str, size: str, quality: str) -> int | None:
         """Count the output tokens of one picture; None where model, size or quality leave it open."""

@@ -22,6 +22,7 @@ from pixie_proxy.doctor import Finding, examination, ok
 from pixie_proxy.doctor import disk as disk_checks
 from pixie_proxy.doctor import index as index_checks
 from pixie_proxy.doctor.patient import Patient
+from pixie_proxy.records import new_id
 from pixie_proxy.storage import SENTINEL
 from tests.cli.running import PIXIE, environment, pixie
 from tests.doctor.asking import Told, ask, has_models
@@ -31,7 +32,7 @@ from tests.support.sockets import free_port
 from tests.support.upstream import ScriptedUpstream, body, head, image_json, refused_base_url
 
 GENERATIONS = "/v1/images/generations"
-TABLES = {"settings", "data", "spool", "server", "index", "storage", "clock", "upstream", "links"}
+TABLES = {"settings", "data", "spool", "server", "index", "storage", "clock", "upstream", "models", "links"}
 
 
 async def make_image(proxy: RunningProxy, upstream: ScriptedUpstream) -> None:
@@ -141,9 +142,34 @@ def test_a_terminal_gets_ticks_and_colours(tmp_path: Path) -> None:
 async def test_settings_that_do_nothing_are_warned_of(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     """In the words of a start."""
     has_models(upstream)
-    told = await of(tmp_path / "data", upstream, server={"trusted_proxies": ["10.0.0.1"]})
+    told = await of(tmp_path / "data", upstream, gallery={"allow_public": True})
     (line,) = told.warnings
-    assert line.startswith("settings: server.trusted_proxies has no effect")
+    assert line.startswith("settings: gallery.allow_public has no effect")
+
+
+async def test_a_spool_at_its_cap_is_told(used: Path, upstream: ScriptedUpstream) -> None:
+    """From 80 % on no paid call is taken; one byte less is no fault."""
+    waiting = used / "spool" / ("a" * 16) / new_id("req")
+    waiting.mkdir(parents=True)
+    for size, is_fault in ((79_999_999, False), (80_000_000, True)):
+        with (waiting / "0.png").open("wb") as file:
+            file.truncate(size)
+        os.utime(waiting)
+        told = await of(used, upstream, server={"spool_max_gb": 0.1})
+        assert any("no paid call is taken from 0.08" in line for line in told.faults) is is_fault
+
+
+async def test_models_that_end_or_have_no_price_are_told(used: Path, upstream: ScriptedUpstream) -> None:
+    """Those that the settings name, and those that people asked for; others say nothing."""
+    told = await of(used, upstream)
+    assert told.line("models") == "gpt-image-2"
+    named = {"default": "gpt-image-1.5", "aliases": {"art": "flux-dev"}, "prices": {}}
+    told = await of(used, upstream, models=named)
+    lines = [line for line in told.warnings if line.startswith("models: ")]
+    assert lines == [
+        "models: flux-dev has no price: set one (models.prices): who has a budget is refused until then",
+        "models: gpt-image-1.5 is shut down on 2026-12-01: give its name an alias to a newer one (models.aliases)",
+    ]
 
 
 async def test_what_hangs_is_told_in_time(
