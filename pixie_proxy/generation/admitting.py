@@ -61,7 +61,8 @@ def enter(
 ) -> Admitted | tuple[Joined, Admitted] | ProxyError:
     """Find the call that this one repeats, or admit it as a new one; or give the refusal.
 
-    `barred` is why new calls can't be taken now, `hint` how this one would hold less money. A join takes nothing, so nothing stands in its way.
+    `barred` is why new calls can't be taken now, `hint` how this one would hold less money. A join takes nothing, so
+    nothing stands in its way.
     """
     opened = gate.open_accounts(tx, parties, call.created_us)
     earlier = join.look(tx, call, attempt)

@@ -17,7 +17,8 @@ from pixie_proxy.records import ROLES, Page, is_id
 from pixie_proxy.web import bodies, fields, queries
 from pixie_proxy.web.context import USER, context_of
 from pixie_proxy.web.gallery import json_response
-from pixie_proxy.web.wire import act_json, key_json, list_json, person_json
+from pixie_proxy.web.wire.images import list_json
+from pixie_proxy.web.wire.people import act_json, key_json, person_json
 
 _MAX_LIFETIME_S = 100 * 365 * 86_400
 

@@ -10,7 +10,7 @@ from pixie_proxy.admission.budget import budgets
 from pixie_proxy.index import accounts
 from pixie_proxy.web.context import USER, context_of
 from pixie_proxy.web.gallery import json_response
-from pixie_proxy.web.wire import balance_json
+from pixie_proxy.web.wire.money import balance_json
 
 
 async def balance(request: web.Request) -> web.Response:

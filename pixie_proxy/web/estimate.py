@@ -12,7 +12,7 @@ from pixie_proxy.records import to_datetime
 from pixie_proxy.web.context import REQUEST_ID, USER, context_of
 from pixie_proxy.web.gallery import json_response
 from pixie_proxy.web.images import read_request
-from pixie_proxy.web.wire import estimate_json
+from pixie_proxy.web.wire.models import estimate_json
 
 
 async def estimate(request: web.Request) -> web.Response:

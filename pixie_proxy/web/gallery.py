@@ -10,7 +10,8 @@ from pixie_proxy.index import Tx, images, users
 from pixie_proxy.records import KINDS, VISIBILITIES, ImageRecord, Page, User
 from pixie_proxy.web import bodies, queries
 from pixie_proxy.web.context import USER, Context, context_of
-from pixie_proxy.web.wire import deleted_json, image_json, list_json, user_json
+from pixie_proxy.web.wire.images import deleted_json, image_json, list_json
+from pixie_proxy.web.wire.people import user_json
 
 _BOOLEANS = ("true", "false")
 _NAMES = queries.WALK | {"owner", "model", "kind", "visibility", "deleted"}

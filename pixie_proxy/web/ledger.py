@@ -13,7 +13,8 @@ from pixie_proxy.records import KINDS, Page, State, User, is_id
 from pixie_proxy.web import queries
 from pixie_proxy.web.context import USER, context_of
 from pixie_proxy.web.gallery import json_response
-from pixie_proxy.web.wire import list_json, request_json
+from pixie_proxy.web.wire.images import list_json
+from pixie_proxy.web.wire.money import request_json
 
 _STATES: tuple[State, ...] = get_args(State)
 _NAMES = queries.WALK | {"owner", "key", "model", "kind", "state"}

@@ -10,7 +10,7 @@ from pixie_proxy.errors import NotFound
 from pixie_proxy.records import to_datetime
 from pixie_proxy.web.context import USER, Context, context_of
 from pixie_proxy.web.gallery import json_response
-from pixie_proxy.web.wire import model_json
+from pixie_proxy.web.wire.models import model_json
 
 
 async def list_models(request: web.Request) -> web.Response:

@@ -17,7 +17,7 @@ from pixie_proxy.web import queries
 from pixie_proxy.web.context import USER, context_of
 from pixie_proxy.web.forms import read_fields
 from pixie_proxy.web.html import page
-from pixie_proxy.web.wire import share
+from pixie_proxy.web.wire.images import share
 
 _PER_PAGE = 24
 _LIST_PX, _IMAGE_PX = 256, 512

@@ -16,7 +16,7 @@ from pixie_proxy.records import bounds, period
 from pixie_proxy.web import queries
 from pixie_proxy.web.context import USER, context_of
 from pixie_proxy.web.gallery import json_response
-from pixie_proxy.web.wire import spent_json
+from pixie_proxy.web.wire.money import spent_json
 
 _BYS: tuple[By, ...] = get_args(By)
 _FORMATS: tuple[Literal["json", "csv"], ...] = ("json", "csv")

@@ -33,6 +33,7 @@ NOON = bounds("2026-11-21")[0] + 43_200_000_000
 KEY = new_id("key")
 KINDS: tuple[PartyKind, ...] = ("team", "user", "key")
 EACH = pytest.mark.parametrize("kind", KINDS)
+HINT = "Naming size and quality lowers what it must set aside."
 
 
 @pytest.fixture
@@ -60,7 +61,9 @@ async def tried(
     index: SqliteIndex, call: CallRecord, kind: PartyKind, limits: Limits
 ) -> Admitted | ProxyError:
     now_us, those = call.created_us, parties(kind, limits)
-    return await index.write(lambda tx: admit(tx, open_accounts(tx, those, now_us), call, now_us=now_us))
+    return await index.write(
+        lambda tx: admit(tx, open_accounts(tx, those, now_us), call, now_us=now_us, hint=HINT)
+    )
 
 
 async def end(index: SqliteIndex, call: CallRecord, state: Any, cost_micros: int) -> None:
@@ -113,7 +116,7 @@ async def test_a_refusal_says_what_and_until_when(
     assert isinstance(await tried(index, call, kind, limits), Admitted)
     await end(index, call, "done", 39_999)
     assert isinstance(refusal := await tried(index, ask(), kind, limits), BudgetExhausted)
-    told = (*words, "($0.039999 spent, $0.00 held", "cost up to $0.04", "size and quality")
+    told = (*words, "($0.039999 spent, $0.00 held", "cost up to $0.04", HINT)
     told = tuple(word.replace("$0.01 left", "$0.010001 left") for word in told)
     assert [word for word in told if word not in refusal.message] == []
 

@@ -1,0 +1,1 @@
+"""Our JSON on the wire: the only place that spells its fields."""

@@ -1,0 +1,72 @@
+"""Images and lists on the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from pixie_proxy.records import ImageRecord, Page, User, id_time_us
+from pixie_proxy.web.wire.money import usd
+
+
+def image_json(record: ImageRecord, viewer: User, url: str, base_path: str = "/v1/images") -> dict[str, Any]:
+    """Write an image. `url` works for whoever holds it, so only owner and admins are given it.
+
+    What lies in the trash has no addresses until it is restored.
+    """
+    is_own = viewer.is_admin or record.owner_id == viewer.id
+    is_there = record.deleted_us is None
+    path = f"{base_path}/{record.id}"
+    size = f"{record.width}x{record.height}" if record.width and record.height else record.params.get("size")
+    return {
+        "id": record.id,
+        "object": "image",
+        "created": id_time_us(record.id) // 1_000_000,
+        "request_id": record.request_id,
+        "index": record.position,
+        "owner": record.owner_name,
+        "prompt": record.prompt,
+        "revised_prompt": record.revised_prompt,
+        "model": record.model,
+        "kind": record.kind,
+        "size": size,
+        "quality": record.params.get("quality"),
+        "background": record.params.get("background"),
+        "format": record.mime.removeprefix("image/").removesuffix("+xml"),
+        "width": record.width,
+        "height": record.height,
+        "bytes": record.size_bytes,
+        "sha256": record.sha256,
+        "visibility": record.visibility,
+        "url": url if is_own and is_there else None,
+        "content_url": f"{path}/content" if is_there else None,
+        "thumbnail_url": f"{path}/thumbnail" if is_there else None,
+        "parents": [],
+        "cost_usd": usd(share(record.cost_micros, record.siblings, record.position)),
+        "deleted_at": None if record.deleted_us is None else record.deleted_us // 1_000_000,
+    }
+
+
+def deleted_json(image_id: str) -> dict[str, Any]:
+    """Confirm a deletion as OpenAI does."""
+    return {"id": image_id, "object": "image", "deleted": True}
+
+
+def list_json(page: Page[Any], items: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    """Write a list as OpenAI does."""
+    data = list(items)
+    return {
+        "object": "list",
+        "data": data,
+        "first_id": data[0]["id"] if data else None,
+        "last_id": data[-1]["id"] if data else None,
+        "has_more": page.has_more,
+    }
+
+
+def share(cost_micros: int | None, siblings: int, position: int) -> int | None:
+    """Give one image's part of its call's cost, so that the parts add up to the micro."""
+    if cost_micros is None:
+        return None
+    each, rest = divmod(cost_micros, siblings)
+    return each + (position < rest)
