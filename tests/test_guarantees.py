@@ -64,7 +64,7 @@ def row_of(page: str, statement: str) -> str:
 
 def test_the_page_is_what_the_generator_makes() -> None:
     """Nobody has written in it by hand, and no newer figures lie beside it."""
-    made = guarantees.render(promises.load(), guarantees.newest())
+    made = guarantees.render(promises.load(), guarantees.measured())
     assert guarantees.PATH.read_text() == made, "run: python -m benchmarks.guarantees"
 
 
@@ -77,6 +77,25 @@ def test_figures_of_several_tests_add_up() -> None:
     assert "| 50 kills, recovery 0.50–1.25 s, fs ext4, xfs, **0 violations** (20 s) |" in row_of(page, "R1")
     assert "`make torture ONLY=R1`<br>`tests/a.py::test_a`, `tests/b.py::test_b`" in row_of(page, "R1")
     assert "**1 of 3 statements, 0 violations, 0 failed tests**" in page
+
+
+def test_runs_are_put_together() -> None:
+    """Of each test its newest run counts, whatever its parameters were; a row says where that was an earlier commit."""
+    old = ended({"statement": "R1", "kills": 7})
+    earlier = raw_of(
+        **{
+            "tests/a.py::test_a": old,
+            "tests/c.py::test_c": ended({"statement": "R2", "cuts": 4}),
+            "tests/gone.py::test_gone": ended({"statement": "R2", "cuts": 1}),
+        }
+    )
+    earlier |= {"commit": "older", "date": "2026-11-20T10:00:00"}
+    newest = raw_of(**{"tests/a.py::test_a[1]": ended({"statement": "R1", "kills": 2})})
+    page = guarantees.render(PROMISES, guarantees.combined([newest, earlier]))
+    assert "| 2 kills (10 s) |" in row_of(page, "R1")
+    assert "| 4 cuts (10 s, at `older`) |" in row_of(page, "R2")
+    assert "torture-abc.json`, `benchmarks/results/torture-older.json`" in page
+    assert "at commit `abc`: **2 of 3 statements" in page
 
 
 def test_failures_stay_visible() -> None:
