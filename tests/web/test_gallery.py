@@ -203,6 +203,14 @@ async def test_an_id_that_is_none_does_not_exist(proxy: RunningProxy, image: str
         assert (status, error_of(body)["type"]) == (404, "invalid_request_error")
 
 
+NO_LIMITS: dict[str, float | None] = dict.fromkeys(
+    (
+        "requests_per_minute", "images_per_minute", "concurrent_requests", "images_per_day", "usd_per_day",
+        "usd_per_month", "usd_total",
+    )
+)  # fmt: skip
+
+
 async def test_who_am_i(proxy_with: ProxyWith) -> None:
     """Name, role and limits of the key's user."""
     proxy = await proxy_with(limits={"requests_per_minute": 7, "usd_per_month": 12.5})
@@ -212,13 +220,9 @@ async def test_who_am_i(proxy_with: ProxyWith) -> None:
         "object": "user",
         "name": "dan",
         "role": "viewer",
-        "limits": {
-            "requests_per_minute": 7,
-            "images_per_minute": None,
-            "concurrent_requests": None,
-            "usd_per_day": None,
-            "usd_per_month": 12.5,
-        },
+        "limits": {**NO_LIMITS, "requests_per_minute": 7, "usd_per_month": 12.5},
+        "key_limits": NO_LIMITS,
+        "team_limits": NO_LIMITS,
     }
 
 
