@@ -73,6 +73,8 @@ class SqliteIndex:
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` as one transaction; return its result once that is durable."""
+        if self._log_keeper is not None and self._log.is_huge:
+            await asyncio.wait({self._log_keeper})
         result: T = await self._writes.submit(work)
         if self._log_keeper is None and self._log.is_due:
             self._log_keeper = asyncio.create_task(self._start_log_anew(), name="index log")
@@ -89,7 +91,7 @@ class SqliteIndex:
         return self._log.size_bytes
 
     async def _start_log_anew(self) -> None:
-        """Let our own readers pause for it: writers go on until the last one has ended."""
+        """Let our own readers pause for it: writers go on until the last one has ended, or the log is huge."""
         try:
             async with self._reads.paused():
                 await self._writer.hop(self._writer.with_connection, self._log.start_anew, self._guard)
