@@ -144,7 +144,6 @@ async def test_a_reader_that_is_not_ours_is_told_of(
 ) -> None:
     """Nobody can end it; writers are held up for a moment only, and once it has ended the log starts anew."""
     monkeypatch.setattr(bounds, "LARGE_LOG_BYTES", 100_000)
-    monkeypatch.setattr(bounds, "_HUGE_LOG_BYTES", 200_000)
     monkeypatch.setattr(bounds, "_LOOK_EVERY_S", 0.0)
     monkeypatch.setattr(bounds, "_AGAIN_AFTER_S", 0.0)
     monkeypatch.setattr(bounds, "_FOREIGN_WAIT_MS", 20)
