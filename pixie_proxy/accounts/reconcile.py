@@ -99,8 +99,9 @@ def read_statement(text: str, *, project: str | None = None, key: str | None = N
 def compare(statement: Statement, calls: Iterable[Billed]) -> list[Difference]:
     """Hold the ledger's calls of the statement's days against it; returns every difference.
 
-    A call counts at its corrected cost: one of unknown outcome that was corrected to nothing was not made. A correction
-    that is not of one call has no model, so it counts where days are compared as a whole. Each call's cost is rounded up to a micro here, so money may differ by less than a micro a call.
+    A call counts at its corrected cost; one of unknown outcome that was corrected to nothing was not made. A
+    correction that is not of one call has no model, so it counts where days are compared as a whole. Each call's cost
+    is rounded up to a micro here, so money may differ by less than a micro a call.
     """
     ours: defaultdict[Place, list[Billed]] = defaultdict(list)
     for call in calls:

@@ -94,8 +94,8 @@ def test_each_difference_is_named() -> None:
         (Place("2026-11-21", "gpt-image-2"), "cost_micros", 5980, Decimal(0)),
     ]
     ours, theirs, late = (" ".join(each.hints) for each in found)
-    assert unknown.id in ours
-    assert unreported.id in ours
+    assert str(unknown.id) in ours
+    assert str(unreported.id) in ours
     assert "around the proxy" in theirs
     assert late == ""
 
@@ -108,9 +108,9 @@ def test_a_corrected_call_counts_as_it_was_corrected() -> None:
     assert compare(read_statement(page(bucket(images(2, 2)))), [call(), free, paid]) == []
     outputs = compare(read_statement(page(bucket(tokens(40, 392)))), [call(), paid])
     assert [each.quantity for each in outputs] == ["requests", "input_tokens", "output_tokens"]
-    assert {"corrected in money" in hint and paid.id in hint for each in outputs for hint in each.hints} == {
-        True
-    }
+    assert {
+        "corrected in money" in hint and str(paid.id) in hint for each in outputs for hint in each.hints
+    } == {True}
 
 
 def test_a_correction_of_no_request_counts_in_its_day() -> None:

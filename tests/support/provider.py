@@ -82,7 +82,7 @@ class Charge:
     @property
     def micros(self) -> int:
         """What the call comes to, rounded up to a micro."""
-        return int((sum(self.parts_usd.values()) * 1_000_000).to_integral_value(ROUND_CEILING))
+        return int((sum(self.parts_usd.values(), Decimal(0)) * 1_000_000).to_integral_value(ROUND_CEILING))
 
 
 class Provider(ScriptedUpstream):
