@@ -30,20 +30,23 @@ from tests.support.proxy import (
     config_file,
     spawn_proxy,
 )
-from tests.support.s3_servers import S3Server
 from tests.support.upstream import ScriptedUpstream, body, cut, error_json, head, image_json, image_sse
 from tests.test_logs import log_of
 from tests.web.browsing import Browser, cookie_of, login
 from tests.web.calling import raw_call
-from tests.web.routing import path_of
 
 S3_SECRET = "s3secret/Canary+0123456789abcdefghij"
 GENERATIONS, EDITS = "/v1/images/generations", "/v1/images/edits"
+LOOKS = (
+    "/v1/images", "/v1/requests", "/v1/usage?by=key", "/v1/usage?by=user&format=csv", "/v1/me", "/v1/models",
+    "/v1/credits/balance", "/v1/admin/users", "/v1/admin/users/eve", "/v1/admin/keys", "/v1/admin/acts",
+    "/metrics", "/healthz", "/readyz",
+)  # fmt: skip
 CAT = {"model": "gpt-image-2", "prompt": "a cat", "size": "1024x1024", "quality": "low"}
 
 
 def forms(secret: str) -> set[bytes]:
-    """Give all that would betray a secret: itself, its halves, backwards, and as base64 (wherever in it), hex and URL."""
+    """Give all that would betray a secret: itself, halves, backwards, as base64 (anywhere in it), hex, URL and JSON."""
     raw, half = secret.encode(), len(secret) // 2
     shifted = (base64.b64encode(b"\0" * shift + raw)[4 if shift else 0 : -4] for shift in range(3))
     plain = {raw, raw[::-1], raw[:half], raw[half:], raw.hex().encode(), raw.hex().upper().encode()}
@@ -127,9 +130,7 @@ async def use(watch: Watch, upstream: ScriptedUpstream) -> None:
         for path in ("/", f"/images/{ids[0]}", f"/v1/images/{ids[0]}", "/v1/me", "/nothing"):
             status, headers, page = await each.get(path)
             watch.note(f"GET {path}: {status}", headers, page.encode())
-    for path in ("/v1/images", "/v1/requests", "/v1/usage?by=key", "/v1/usage?by=user&format=csv", "/v1/me",
-                 "/v1/models", "/v1/credits/balance", "/v1/admin/users", "/v1/admin/users/eve", "/v1/admin/keys",
-                 "/v1/admin/acts", "/metrics", "/healthz", "/readyz", path_of("/v1/images/{id}/thumbnail", ids[0])):  # fmt: skip
+    for path in (*LOOKS, f"/v1/images/{ids[0]}/thumbnail"):
         await watch.ask("GET", path, key=ADMIN_KEY)
     for key in watch.secrets.values():
         await watch.ask("GET", "/v1/me", key=key[:-1])
@@ -172,18 +173,17 @@ async def test_no_secret_is_anywhere_else(
     monkeypatch.setenv("PIXIE_LOG_LEVEL", "debug")
     data, backup = tmp_path / "data", tmp_path / "backup"
     storage: dict[str, Any] = {"s3": {"secret_access_key": S3_SECRET, "access_key_id": "a"}}
-    if kind == "s3":
-        server: S3Server = request.getfixturevalue("ceph")
-        shop = BucketShop.open(data, server)
+    shop = BucketShop.open(data, request.getfixturevalue("ceph")) if kind == "s3" else None
+    if shop is not None:
         storage = shop.storage
     async with spawn_proxy(data, upstream.base_url, storage=storage) as proxy:
         assert proxy.process is not None
         watch = Watch(proxy)
-        if kind == "s3":
-            watch.secrets["S3 secret"] = server.secret_key
+        if shop is not None:
+            watch.secrets["S3 secret"] = shop.server.secret_key
         await use(watch, upstream)
         await outside.settled(data)
-        if kind == "s3":
+        if shop is not None:
             await shop.copy()
         config = config_file(data, upstream.base_url, storage=storage)
         made = await pixie_here("backup", str(backup), "--config", str(config), "--images")

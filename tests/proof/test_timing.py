@@ -13,11 +13,10 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from pixie_proxy.accounts import keyring, people
 from pixie_proxy.accounts.keys import new_key
-from pixie_proxy.index import Tx
+from tests.support.dead_keys import DEAD, make_dead_keys
 from tests.support.figures import RecordFigure
-from tests.support.proxy import RunningProxy, run_proxy, spawn_proxy
+from tests.support.proxy import run_proxy, spawn_proxy
 from tests.support.upstream import refused_base_url
 from tests.web.calling import context_of
 
@@ -25,24 +24,7 @@ SEED = 69
 MOST_T = 4.5
 END = "zzzz"
 """All keys end so, and begin with px-: what a refusal shows of them is the same."""
-KINDS = ("unknown", "revoked", "expired", "retired", "disabled")
-
-
-async def bad_keys(proxy: RunningProxy) -> dict[str, str]:
-    """Make a key of each kind; the unknown one is nowhere."""
-    texts = {kind: new_key()[:-4] + END for kind in KINDS}
-
-    def work(tx: Tx) -> None:
-        bob = people.find_user(tx, "bob")
-        people.add_user(tx, "gone", "member", {}, key_text=texts["disabled"])
-        people.set_disabled(tx, "gone", disabled=True)
-        keyring.revoke_key(tx, keyring.add_key(tx, bob, "a", None, key_text=texts["revoked"]).key.id)
-        keyring.rotate_key(tx, keyring.add_key(tx, bob, "b", None, key_text=texts["retired"]).key.id, 0)
-        late = keyring.add_key(tx, bob, "c", 1, key_text=texts["expired"]).key
-        tx.run("UPDATE keys SET expires_us = 1 WHERE id = :id", id=late.id)
-
-    await context_of(proxy).index.write(work)
-    return texts
+KINDS = ("unknown", *DEAD)
 
 
 class Line:
@@ -82,7 +64,8 @@ async def test_keys_that_are_not_good_can_not_be_told_apart(
     """
     data, upstream = tmp_path / "data", refused_base_url()
     async with run_proxy(data, upstream) as proxy:
-        texts = await bad_keys(proxy)
+        dead = await context_of(proxy).index.write(lambda tx: make_dead_keys(tx, END))
+    texts = {**dead, "unknown": new_key() + END}
     random = Random(SEED)
     took: dict[str, list[int]] = {kind: [] for kind in KINDS}
     answers: set[bytes] = set()

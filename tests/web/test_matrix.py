@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from itertools import product
+from dataclasses import dataclass
+from itertools import combinations, product
 from random import Random
 from typing import Any, Literal, get_args
 
@@ -17,9 +17,9 @@ import pytest
 
 from pixie_proxy.accounts import keyring, people
 from pixie_proxy.accounts.keys import digest, new_key
-from pixie_proxy.index import Tx, users
-from pixie_proxy.records import new_id
+from pixie_proxy.index import Tx
 from pixie_proxy.web.routes import ROUTES, Route
+from tests.support.dead_keys import make_dead_keys
 from tests.support.figures import RecordFigure
 from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, OTHER_KEY, VIEWER_KEY, RunningProxy
 from tests.support.upstream import ScriptedUpstream
@@ -36,6 +36,14 @@ READS = ("GET", "HEAD")
 PAGES = ("page", "maker page")
 PROOFS: frozenset[Proof] = frozenset(get_args(Proof))
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+TRICKS: list[dict[str, str]] = [
+    {},
+    {"X-Original-URL": "/healthz", "X-Rewrite-URL": "/healthz"},
+    {"X-Forwarded-Host": "localhost", "X-Forwarded-Proto": "https", "X-Forwarded-Prefix": "/login"},
+    {"X-Forwarded-For": "127.0.0.1", "X-Real-IP": "127.0.0.1", "Forwarded": "for=127.0.0.1;host=localhost"},
+    {"X-HTTP-Method-Override": "GET", "X-Forwarded-User": "alice", "Remote-User": "alice"},
+    {"X-Api-Key": ADMIN_KEY, "Api-Key": ADMIN_KEY, "Proxy-Authorization": f"Bearer {ADMIN_KEY}"},
+]
 LAST = sorted(ROUTES, key=lambda route: route.path == "/logout")
 """Every route; the one that ends sessions comes when nobody needs them any more."""
 
@@ -71,40 +79,25 @@ class Caller:
         return "forbidden" if barred else "in"
 
 
-async def dead_keys(proxy: RunningProxy) -> dict[str, str]:
-    """Make keys that were good once, and one that is for little."""
-    texts = {name: new_key() for name in ("revoked", "expired", "retired", "disabled user's", "limited")}
+async def other_keys(proxy: RunningProxy) -> tuple[dict[str, str], str]:
+    """Make keys that are no good, by what is wrong with them, and one that is for little."""
+    limited = new_key()
 
-    def work(tx: Tx) -> None:
-        bob = people.find_user(tx, "bob")
-        people.add_user(tx, "gone", "admin", {}, key_text=texts["disabled user's"])
-        people.set_disabled(tx, "gone", disabled=True)
-        keyring.revoke_key(tx, keyring.add_key(tx, bob, "a", None, key_text=texts["revoked"]).key.id)
-        keyring.rotate_key(tx, keyring.add_key(tx, bob, "b", None, key_text=texts["retired"]).key.id, 0)
-        late = keyring.add_key(tx, bob, "c", 1, key_text=texts["expired"]).key
-        users.add_key(
-            tx, replace(late, id=new_id("key"), digest=digest(texts["expired"] + "!"), expires_us=1)
-        )
-        tx.run("UPDATE keys SET expires_us = 1 WHERE id = :id", id=late.id)
+    def work(tx: Tx) -> dict[str, str]:
         limits = {"requests_per_minute": 1, "usd_total": 0.0}
-        keyring.add_key(tx, bob, "d", None, key_text=texts["limited"], limits=limits, models=("none",))
+        bob = people.find_user(tx, "bob")
+        keyring.add_key(tx, bob, "d", None, key_text=limited, limits=limits, models=("none",))
+        return make_dead_keys(tx)
 
-    await context_of(proxy).index.write(work)
+    dead = await context_of(proxy).index.write(work)
     await context_of(proxy).directory.load()
-    return texts
+    half = MEMBER_KEY[: len(MEMBER_KEY) // 2]
+    return {**dead, "wrong": new_key(), "digest": digest(MEMBER_KEY), "half": half}, limited
 
 
-async def everybody(proxy: RunningProxy) -> dict[str, Caller]:
-    """Make every kind of caller."""
+async def everybody(proxy: RunningProxy, bad: Mapping[str, str], limited: str) -> dict[str, Caller]:
+    """Give every kind of caller, browsers with new sessions."""
     roles: dict[Role, str] = {"viewer": VIEWER_KEY, "member": MEMBER_KEY, "admin": ADMIN_KEY}
-    texts = await dead_keys(proxy)
-    limited = texts.pop("limited")
-    bad = {
-        **texts,
-        "wrong": new_key(),
-        "digest": digest(MEMBER_KEY),
-        "half": MEMBER_KEY[: len(MEMBER_KEY) // 2],
-    }
     callers = {"nobody": Caller(headers={})}
     callers |= {f"{name} key": Caller(headers=bearer(key)) for name, key in bad.items()}
     callers |= {f"{role} by key": Caller(headers=bearer(key), role=role) for role, key in roles.items()}
@@ -149,26 +142,29 @@ def outcome(status: int, headers: Mapping[str, str], body: bytes) -> Outcome:
     return found.get(code, "in")
 
 
-async def test_every_route_asks_everybody(proxy: RunningProxy, record_figure: RecordFigure) -> None:
+@pytest.mark.parametrize("tricks", [TRICKS[:1], pytest.param(TRICKS, marks=pytest.mark.torture)], ids=len)
+async def test_every_route_asks_everybody(
+    proxy: RunningProxy, record_figure: RecordFigure, tricks: list[dict[str, str]]
+) -> None:
     """Whoever calls meets what the route's access says; HEAD is as GET; other methods open nothing; nothing changes."""
-    callers = await everybody(proxy)
+    bad, limited = await other_keys(proxy)
     await noted(proxy)
     before = await whole_index(proxy, without=("sessions",))
     cells, wrong = 0, []
-    for route, (name, caller) in product(LAST, callers.items()):
-        path = path_of(route.path)
-        answer = await proxy.request(
-            route.method, path, key=None, headers=caller.headers, allow_redirects=False
-        )
-        met, wanted = outcome(*answer), caller.expected(route, route.method)
-        cells += 1
-        if met != wanted:
-            wrong.append(f"{route.method} {route.path} by {name}: {met}, not {wanted}")
-        if route.method == "GET":
+    for trick in tricks:
+        callers = await everybody(proxy, bad, limited)
+        for route, (name, caller) in product(LAST, callers.items()):
+            path, headers = path_of(route.path), {**trick, **caller.headers}
+            answer = await proxy.request(route.method, path, key=None, headers=headers, allow_redirects=False)
+            met, wanted = outcome(*answer), caller.expected(route, route.method)
             cells += 1
-            head = await proxy.request("HEAD", path, key=None, headers=caller.headers, allow_redirects=False)
-            if (head[0], head[2]) != (answer[0], b""):
-                wrong.append(f"HEAD {route.path} by {name}: {head[0]}, not {answer[0]}")
+            if met != wanted:
+                wrong.append(f"{route.method} {route.path} by {name}, {trick}: {met}, not {wanted}")
+            if route.method == "GET":
+                cells += 1
+                head = await proxy.request("HEAD", path, key=None, headers=headers, allow_redirects=False)
+                if (head[0], head[2]) != (answer[0], b""):
+                    wrong.append(f"HEAD {route.path} by {name}, {trick}: {head[0]}, not {answer[0]}")
     routed = {(route.method, route.path) for route in ROUTES}
     for path, method in product(sorted({route.path for route in ROUTES}), METHODS):
         if (method.replace("HEAD", "GET"), path) in routed:
@@ -188,17 +184,24 @@ async def test_every_route_asks_everybody(proxy: RunningProxy, record_figure: Re
 # --- What is another's ------------------------------------------------------------------------------------------------
 
 
-async def test_whats_not_yours_looks_like_nothing(proxy_with: ProxyWith, record_figure: RecordFigure) -> None:
+@pytest.mark.parametrize("count", [1, pytest.param(25, marks=pytest.mark.torture)])
+async def test_whats_not_yours_looks_like_nothing(
+    proxy_with: ProxyWith, record_figure: RecordFigure, count: int
+) -> None:
     """Every address and filter that takes an id answers for another's as for none: status, body and headers."""
     proxy = await proxy_with(gallery={"visibility": "private"})
-    (private,), (deleted,) = await make(proxy, "secret"), await make(proxy, "secret")
+    privates = [(await make(proxy, "secret"))[0] for _ in range(count)]
+    gone = [(await make(proxy, "secret"))[0] for _ in range(count)]
+    private, deleted = privates[0], gone[0]
     shown = await proxy.get(f"/v1/images/{deleted}")
-    await proxy.request("DELETE", f"/v1/images/{deleted}")
+    requests = [call["id"] for call in (await proxy.get("/v1/requests?limit=100"))["data"]]
+    for image in gone:
+        await proxy.request("DELETE", f"/v1/images/{image}")
     keys = (await proxy.get("/v1/admin/keys?user=bob", ADMIN_KEY))["data"]
     owner = (await proxy.get("/v1/admin/users/bob", ADMIN_KEY))["id"]
     kinds: dict[str, list[str]] = {
-        "img": [private, deleted],
-        "req": [shown["request_id"]],
+        "img": privates + gone,
+        "req": requests,
         "key": [keys[0]["id"]],
         "usr": [owner],
     }
@@ -334,7 +337,15 @@ GRANTS: dict[str, Any] = {
 """What would be worth something to whoever could set it."""
 
 
-async def test_nobody_writes_what_is_not_theirs(proxy: RunningProxy, record_figure: RecordFigure) -> None:
+def grants(at_once: int) -> list[dict[str, Any]]:
+    """Give bodies: so many fields at once, each with each; and all of them."""
+    return [*map(dict, combinations(GRANTS.items(), at_once)), GRANTS]
+
+
+@pytest.mark.parametrize("at_once", [1, pytest.param(2, marks=pytest.mark.torture)])
+async def test_nobody_writes_what_is_not_theirs(
+    proxy: RunningProxy, record_figure: RecordFigure, at_once: int
+) -> None:
     """Each field that grants something, to every route that writes, by everybody below an admin: nothing changes."""
     (theirs,) = await make(proxy)
     (own,) = await make(proxy, key=OTHER_KEY)
@@ -354,11 +365,10 @@ async def test_nobody_writes_what_is_not_theirs(proxy: RunningProxy, record_figu
         path = path_of(
             route.path.replace("{user}", me["id"]).replace("{key}", key["id"]), own if changes else theirs
         )
-        for (name, headers), (field, value) in product(callers.items(), [*GRANTS.items(), ("all", None)]):
-            fields = GRANTS if field == "all" else {field: value}
+        for (name, headers), fields in product(callers.items(), grants(at_once)):
             sent: dict[str, Any] = {"json": fields}
             if not route.path.startswith("/v1"):
-                sent = {"data": {name: str(value) for name, value in fields.items()}}
+                sent = {"data": {field: str(value) for field, value in fields.items()}}
             tried += 1
             status, _, body = await proxy.request(
                 route.method, path, key=None, headers=headers, allow_redirects=False, **sent
@@ -369,7 +379,7 @@ async def test_nobody_writes_what_is_not_theirs(proxy: RunningProxy, record_figu
                 and not is_read_only
                 and outcome(status, {"Location": "/login"}, body) != "nobody"
             ):
-                accepted.append(f"{route.method} {path} {field} by {name}: {status}")
+                accepted.append(f"{route.method} {path} {list(fields)} by {name}: {status}")
     after = await whole_index(proxy)
     changed = [table for table in before if before[table] != after[table]]
     record_figure("R75", fields=len(GRANTS), tries=tried, violations=len(accepted) + len(changed))
@@ -377,13 +387,13 @@ async def test_nobody_writes_what_is_not_theirs(proxy: RunningProxy, record_figu
     assert changed == []
 
 
+@pytest.mark.parametrize("at_once", [1, pytest.param(2, marks=pytest.mark.torture)])
 async def test_a_paid_call_costs_and_counts_as_ever(
-    proxy: RunningProxy, upstream: ScriptedUpstream, record_figure: RecordFigure
+    proxy: RunningProxy, upstream: ScriptedUpstream, record_figure: RecordFigure, at_once: int
 ) -> None:
     """A paid call with such fields is its caller's and its key's, at its price: in body, query and headers."""
-    tries = [{}, *[{name: value} for name, value in GRANTS.items()], GRANTS]
     begun = time.time_ns() // 1000
-    for fields in tries:
+    for fields in ({}, *grants(at_once)):
         await proxy.request("POST", GENERATIONS, json={**fields, **CAT})
     for name, value in GRANTS.items():
         query = {name: str(value)}
