@@ -87,11 +87,10 @@ class SqliteIndex:
         return result
 
     async def scrub(self) -> None:
-        """Write the database anew, then the log; our readers go on until then."""
-        await self._writer.hop(self._writer.with_connection, rewrite, self._path, self._guard)
-        while self._log_keeper is not None:  # it may have begun before
+        """Write the database anew, then empty the log, for which alone our readers pause."""
+        while self._log_keeper is not None:
             await asyncio.wait({self._log_keeper})
-        if not await asyncio.shield(self._keep_log()):
+        if not await asyncio.shield(self._keep_log(rewrites=True)):
             raise unavailable("another program reads the index, so that its log can't be emptied.")
 
     @property
@@ -99,13 +98,15 @@ class SqliteIndex:
         """Ask the file system."""
         return self._log.size_bytes
 
-    def _keep_log(self) -> asyncio.Task[bool]:
-        self._log_keeper = asyncio.create_task(self._start_log_anew(), name="index log")
+    def _keep_log(self, *, rewrites: bool = False) -> asyncio.Task[bool]:
+        self._log_keeper = asyncio.create_task(self._start_log_anew(rewrites=rewrites), name="index log")
         return self._log_keeper
 
-    async def _start_log_anew(self) -> bool:
+    async def _start_log_anew(self, *, rewrites: bool) -> bool:
         """Let our own readers pause for it: writers go on until the last one has ended."""
         try:
+            if rewrites:
+                await self._writer.hop(self._writer.with_connection, rewrite, self._path, self._guard)
             async with self._reads.paused():
                 return await self._writer.hop(self._writer.with_connection, self._log.start_anew, self._guard)
         finally:
