@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import random
 from contextlib import suppress
 from pathlib import Path
@@ -152,7 +153,7 @@ async def test_a_kill_in_the_middle_leaves_no_half(
     tmp_path: Path, upstream: ScriptedUpstream, record_figure: RecordFigure, kills: int
 ) -> None:
     """Killed at any instant, a deletion that was begun comes to its end at the next start; nothing half is shown."""
-    dice = random.Random(seed := 89)
+    dice, interrupted = random.Random(seed := 89), 0
     for number in range(kills):
         data = tmp_path / f"data{number}"
         async with spawn_proxy(data, upstream.base_url) as proxy:
@@ -161,9 +162,10 @@ async def test_a_kill_in_the_middle_leaves_no_half(
             await other.live(proxy, upstream)
             untouched = belongings(data, other.id)
             deleting = asyncio.ensure_future(_told(proxy, person))
-            await asyncio.sleep(dice.random() * 0.15)
+            await asyncio.sleep(dice.random() * 0.08)
             await outside.kill(proxy)
             was_told = await deleting
+        interrupted += bool(outside.rows(data, LEFT))
         async with spawn_proxy(data, upstream.base_url) as proxy:
             if await no_half(proxy, person):
                 assert not was_told
@@ -171,7 +173,7 @@ async def test_a_kill_in_the_middle_leaves_no_half(
             await is_erased(data)
         assert person.traces(data) == []
         assert belongings(data, other.id) == untouched
-    record_figure("R89", users=kills, kills=kills, violations=0, seed=seed)
+    record_figure("R89", users=kills, kills=kills, interrupted=interrupted, violations=0, seed=seed)
 
 
 async def _told(proxy: RunningProxy, person: Person) -> bool:
@@ -262,8 +264,26 @@ async def test_a_thumbnail_that_is_being_made_does_not_stay(
     assert person.traces(proxy.data_dir) == []
 
 
-async def test_the_command_does_all_of_it(tmp_path: Path, upstream: ScriptedUpstream) -> None:
-    """Beside a proxy that runs: it asks, refuses without a word, deletes, and names the older copies."""
+_NOBODY: dict[str, Any] = {"users": []}
+
+
+class _Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+async def test_the_last_admin_stays(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+    """Who has the machine can't delete it either."""
+    data = tmp_path / "data"
+    async with run_proxy(data, upstream.base_url, **_NOBODY):
+        ended = await pixie_here("user", "delete", "admin", "--yes", "--data", str(data))
+        assert (ended.code, "the last admin" in ended.err) == (2, True)
+
+
+async def test_the_command_does_all_of_it(
+    tmp_path: Path, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside a proxy that runs: it asks for the name, refuses without, deletes, and names the older copies."""
     data = tmp_path / "data"
     async with run_proxy(data, upstream.base_url) as proxy:
         person = await Person.join(proxy, 4)
@@ -272,6 +292,9 @@ async def test_the_command_does_all_of_it(tmp_path: Path, upstream: ScriptedUpst
         delete = ("user", "delete", person.name, "--data", str(data))
         ended = await pixie_here(*delete)
         assert (ended.code, "--yes" in ended.err) == (2, True)
+        monkeypatch.setattr("sys.stdin", _Terminal("amy\n"))
+        ended = await pixie_here(*delete)
+        assert (ended.code, "'confirm' must be" in ended.err) == (2, True)
         for name, why in (("bob", "declared in the settings"), ("nobody", "there is no user")):
             ended = await pixie_here("user", "delete", name, "--yes", "--data", str(data))
             assert (ended.code, why in ended.err) == (2, True), ended

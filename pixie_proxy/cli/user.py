@@ -155,7 +155,7 @@ def delete(name: str, *, is_sure: bool, as_json: bool, config: Path | None, data
     It may run beside a proxy. What was copied earlier is not touched: backups, and the copies that
     upgrades left (pixie.db.before-…), which are named at the end.
 
-    Exit code: 0 done, 1 some folders are left for a proxy to delete.
+    Exit code: 0 done, 1 some of it is left for a proxy to delete, 2 nothing was changed.
     """  # noqa: D301 - click takes \b for «keep these lines»
     from pixie_proxy.cli.erasing import erase_user
 
@@ -176,17 +176,18 @@ def delete(name: str, *, is_sure: bool, as_json: bool, config: Path | None, data
                 "object": "user",
                 "deleted": True,
                 "images": done.images,
-                "left": done.left,
+                "left": done.reason,
                 "copies": done.copies,
             }
         )
-        return 1 if done.left else 0
+        return 1 if done.reason else 0
     click.echo(f"{name} is deleted, with {done.images:,} images. The anonymous ledger stays.")
-    if done.left:
-        click.echo(f"Folders that are still in storage: {done.left:,} ({done.reason}). A proxy deletes them.")
+    if done.reason:
+        click.echo(f"Not all of it is gone yet, {done.left:,} folders for one ({done.reason}).")
+        click.echo("A proxy goes on with it by itself.")
     for copy in done.copies:
-        click.echo(f"An older copy still knows {name}: {copy}")
-    return 1 if done.left else 0
+        click.echo(f"An older copy of the index still knows {name}: {copy}")
+    return 1 if done.reason else 0
 
 
 def _told(user: StoredUser, as_json: bool) -> None:

@@ -154,7 +154,9 @@ class Spool:
 
     def holds(self, request_id: str) -> bool:
         """Tell whether anything of a call is still here, in the folders of all processes on this host."""
-        return self.root.is_dir() and any((process / request_id).is_dir() for process in self.root.iterdir())
+        return self.root.is_dir() and any(
+            (process / request_id).is_dir() for process in processes_in(self.root)
+        )
 
     def has(self, process: str) -> bool:
         """Tell whether a process has a part of this spool: every one that may have calls has."""

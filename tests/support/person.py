@@ -148,7 +148,7 @@ class Person:
 
     def _streamed(self) -> list[Any]:
         partial = png_of(8, 8, (b"tEXt", self.word("bytes of a partial image").encode()))
-        events = [
+        events: list[dict[str, Any]] = [
             {
                 "type": "image_generation.partial_image",
                 "partial_image_index": 0,
