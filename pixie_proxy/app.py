@@ -15,6 +15,7 @@ from aiohttp import web
 from pixie_proxy import backends
 from pixie_proxy.accounts.declared import FirstAdmin, make_first_admin, sync_declared
 from pixie_proxy.accounts.directory import Directory
+from pixie_proxy.accounts.erasing import Erasing
 from pixie_proxy.accounts.sessions import Sessions
 from pixie_proxy.config import Settings
 from pixie_proxy.config.idle import warn_of_idle_settings
@@ -161,7 +162,9 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             metrics=metrics,
         )
         thumbnails_dir = data_dir / "thumbnails"
-        upkeep = Upkeep(index, storage, background, partial(forget_thumbnails, thumbnails_dir))
+        forget = partial(forget_thumbnails, thumbnails_dir)
+        upkeep = Upkeep(index, storage, background, forget, spool.holds)
+        erasing = Erasing(index, spool.partials, upkeep.nudge)
         library = Library(index, kept, links, upkeep, settings.gallery.retention_days)
         thumbnails = Thumbnails(thumbnails_dir, library, background)
         closing.push_async_callback(thumbnails.close)
@@ -182,6 +185,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         background.spawn(metrics.watch_loop(), "loop lag")
         background.spawn(Recovery(spool, index, storage, finisher, writers).run(), "recovery")
         background.spawn(upkeep.run(), "upkeep")
+        background.spawn(erasing.run(), "erasing")
         background.spawn(deliveries.run(), "deliveries")
         background.spawn(spool.partials.run(), "partial images")
         retention = Retention(index, storage, upkeep, settings.gallery, metrics.retention_held)
@@ -191,6 +195,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             index=index,
             directory=directory,
             sessions=Sessions(index, directory),
+            erasing=erasing,
             generation=generation,
             library=library,
             links=links,

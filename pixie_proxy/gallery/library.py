@@ -121,6 +121,10 @@ class Library:
             raise _not_found("This image")
         return record
 
+    async def has(self, image_id: str) -> bool:
+        """Tell whether an image is still there for anybody, if only in the trash."""
+        return await self._find(image_id) is not None
+
     async def _change(self, record: ImageRecord, viewer: User, work: Callable[[Tx], object]) -> ImageRecord:
         """Commit a change, then let the folder follow it. Raises PermissionDenied, and NotFound if it was purged."""
         if not may_change(record, viewer):

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pixie_proxy.admission import gate
 from pixie_proxy.admission.gate import Admitted
-from pixie_proxy.errors import ProxyError
+from pixie_proxy.errors import InvalidApiKey, ProxyError
 from pixie_proxy.generation.quoting import Quote
-from pixie_proxy.index import Tx
+from pixie_proxy.index import Tx, erasure
 from pixie_proxy.records import CallRecord, Party, User
 from pixie_proxy.relay import join
 from pixie_proxy.relay.join import Attempt, Joined
@@ -58,6 +58,8 @@ def enter(
 
     `barred` is why new calls can't be taken now. A join takes nothing, so nothing stands in its way.
     """
+    if erasure.is_deleted(tx, call.user_id):  # since it was let in: nothing of it may be written any more
+        return InvalidApiKey("The user of this key was deleted.")
     opened = gate.open_accounts(tx, parties, call.created_us)
     earlier = join.look(tx, call, attempt)
     if isinstance(earlier, ProxyError):

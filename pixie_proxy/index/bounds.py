@@ -82,10 +82,10 @@ class WriteAheadLog:
 
     def start_anew(
         self, connection: sqlite3.Connection, guard: Callable[[], AbstractContextManager[None]]
-    ) -> None:
+    ) -> bool:
         """Bring all of it into the database and empty it. Blocks, on the thread of the writing connection.
 
-        Another process that reads can prevent it: then it is tried again a little later.
+        Another process that reads can prevent it: then this is False, and it is tried again a little later.
         """
         (patience_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
         connection.execute(f"PRAGMA busy_timeout = {_FOREIGN_WAIT_MS}")
@@ -98,8 +98,9 @@ class WriteAheadLog:
             connection.execute(f"PRAGMA busy_timeout = {patience_ms:d}")
         if not is_busy:
             self._is_told = False
-            return
+            return True
         self._look_at = time.monotonic() + _AGAIN_AFTER_S
         if self.size_bytes > _HUGE_LOG_BYTES and not self._is_told:
             self._is_told = True
             log.warning("the log of the index grows: another program reads the index and does not end")
+        return False

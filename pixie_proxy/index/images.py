@@ -16,6 +16,8 @@ _SELECT = (
     " FROM images i JOIN users u ON u.id = i.owner_id JOIN requests r ON r.id = i.request_id"
 )
 _OWN = "i.owner_id = :viewer"
+_NOT_ERASED = "i.owner_id NOT IN (SELECT d.id FROM users d WHERE d.deleted_us IS NOT NULL)"
+"""Not of a user who was deleted and whose images go page by page."""
 _SEEN: dict[Visibility, str] = {
     "private": "i.visibility = 'private'",
     "team": "i.visibility = 'team'",
@@ -72,7 +74,7 @@ def insert(
 
 def get(tx: Tx, image_id: str) -> ImageRecord | None:
     """Find an image by id, a deleted one too; who may see it is for the caller to judge."""
-    row = tx.one(_SELECT + " WHERE i.id = :id", id=image_id)
+    row = tx.one(_SELECT + " WHERE i.id = :id AND u.deleted_us IS NULL", id=image_id)
     return None if row is None else _image(row)
 
 
@@ -188,6 +190,7 @@ def page(
         if value is not None
     ]
     filters += [*walk.filters("i.id"), "i.deleted_us IS NOT NULL" if deleted else "i.deleted_us IS NULL"]
+    filters.append(_NOT_ERASED)
     walks = [
         "SELECT i.id FROM images i WHERE "
         + " AND ".join([*filters, *right])
@@ -216,7 +219,9 @@ def page(
 def owners(tx: Tx, viewer: User) -> list[str]:
     """Name everyone with images that `viewer` may see. A look or two into an index a user, however many images."""
     rows = tx.all(
-        "SELECT u.name FROM users u WHERE " + _has_seen(viewer, "i.owner_id = u.id") + " ORDER BY u.name",
+        "SELECT u.name FROM users u WHERE u.deleted_us IS NULL AND "
+        + _has_seen(viewer, "i.owner_id = u.id")
+        + " ORDER BY u.name",
         viewer=viewer.id,
     )
     return [row["name"] for row in rows]

@@ -13,6 +13,7 @@ from pixie_proxy.admission.uploads import UploadSlots
 
 if TYPE_CHECKING:
     from pixie_proxy.accounts.directory import Directory
+    from pixie_proxy.accounts.erasing import Erasing
     from pixie_proxy.accounts.sessions import Session, Sessions
     from pixie_proxy.config import Settings
     from pixie_proxy.disk.watch import Disk
@@ -40,6 +41,7 @@ class Context:
     index: Index
     directory: Directory
     sessions: Sessions
+    erasing: Erasing
     generation: Generation
     library: Library
     links: LinkSigner

@@ -60,6 +60,7 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/admin/users", admin.add_user, "admin"),
     Route("GET", "/v1/admin/users/{user}", admin.get_user, "admin"),
     Route("POST", "/v1/admin/users/{user}", admin.change_user, "admin"),
+    Route("DELETE", "/v1/admin/users/{user}", admin.delete_user, "admin"),
     Route("GET", "/v1/admin/keys", admin.list_keys, "admin"),
     Route("POST", "/v1/admin/keys", admin.add_key, "admin"),
     Route("POST", "/v1/admin/keys/{key}", admin.change_key, "admin"),
