@@ -12,6 +12,14 @@ from pixie_proxy.web.routes import ROUTES
 
 OPEN = {
     "GET /i/{name}",
+    "GET /s/{token}",
+    "POST /s/{token}",
+    "GET /s/{token}/content",
+    "GET /s/{token}/thumbnail",
+    "GET /public",
+    "GET /public/{id}",
+    "GET /public/{id}/content",
+    "GET /public/{id}/thumbnail",
     "GET /login",
     "POST /login",
     "GET /static/{name}",
