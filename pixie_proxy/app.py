@@ -18,10 +18,11 @@ from pixie_proxy.accounts.directory import Directory
 from pixie_proxy.accounts.erasing import Erasing
 from pixie_proxy.accounts.sessions import Sessions
 from pixie_proxy.config import Settings
-from pixie_proxy.config.idle import warn_of_idle_settings
+from pixie_proxy.config.doubts import warn_of_doubts
 from pixie_proxy.errors import ConfigError, ProxyError, StorageUnavailable
 from pixie_proxy.gallery.library import Library
 from pixie_proxy.gallery.retention import Retention
+from pixie_proxy.gallery.shares import Shares
 from pixie_proxy.gallery.sharing import LinkSigner
 from pixie_proxy.gallery.thumbnails import Thumbnails, forget_thumbnails
 from pixie_proxy.gallery.upkeep import Upkeep
@@ -57,6 +58,7 @@ from pixie_proxy.web.login import ATTEMPTS
 from pixie_proxy.web.observe import observe
 from pixie_proxy.web.peers import PEERS, Peers
 from pixie_proxy.web.routes import build
+from pixie_proxy.web.shared import TRIES, Tries
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +79,7 @@ def create_app(settings: Settings) -> web.Application:
     )
     app.add_routes(build())
     app[ATTEMPTS] = Attempts()
+    app[TRIES] = Tries()
     app[PEERS] = Peers(settings.server.trusted_proxies)
 
     async def life(app: web.Application) -> AsyncIterator[None]:
@@ -91,7 +94,7 @@ def create_app(settings: Settings) -> web.Application:
 @asynccontextmanager
 async def open_context(settings: Settings) -> AsyncIterator[Context]:
     """Open everything that handlers work with. Raises ConfigError with the remedy."""
-    warn_of_idle_settings(settings)
+    warn_of_doubts(settings)
     backends.prepare_data_dir(settings)
     prices = load_prices(settings.models.own_prices)
     catalog = Catalog(settings.models, frozenset(prices.models()))
@@ -123,7 +126,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         depth = DepthGauge(spool.root, spool)
         if spool.max_bytes is not None:
             await asyncio.to_thread(depth.measure)  # it may be full of what an earlier process left
-        links = LinkSigner(await _link_secret(index), settings.link_base(settings.server.port))
+        secret = await _link_secret(index)
+        links = LinkSigner(secret, settings.link_base(settings.server.port))
         directory = await _open_directory(settings, index)
         finisher = Finisher(index, storage, metrics.call_ended)
         billing = Billing(prices)
@@ -194,6 +198,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             generation=generation,
             library=library,
             links=links,
+            shares=Shares(index, secret, handlers),
             thumbnails=thumbnails,
             catalog=catalog,
             prices=prices,

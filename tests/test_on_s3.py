@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import random
 import sys
 from collections.abc import AsyncIterator
@@ -296,7 +297,10 @@ async def test_a_kill_between_two_uploads_loses_nothing(
 async def test_readers_can_be_sent_to_the_bucket(
     tmp_path: Path, upstream: ScriptedUpstream, s3: dict[str, Any]
 ) -> None:
-    """With storage.s3.serve: redirect, GETs of programs and of links; signed for a minute, of the right type."""
+    """With storage.s3.serve: redirect, GETs of programs and of links; signed for a minute, of the right type.
+
+    Not those of shares, which may be revoked within that minute.
+    """
     upstream.default(*image_json([PICTURE]))
     async with run_proxy(
         tmp_path / "data", upstream.base_url, storage=storage(s3, serve="redirect")
@@ -325,6 +329,11 @@ async def test_readers_can_be_sent_to_the_bucket(
                 assert answer.status == 403
         status, _, _ = await proxy.request("HEAD", image["content_url"], allow_redirects=False)
         assert status == 200
+        _, _, made = await proxy.request("POST", f"/v1/images/{image['id']}/shares", json={})
+        shared = "/s/" + json.loads(made)["url"].rpartition("/")[2] + "/content"
+        for key in (MEMBER_KEY, None):
+            status, _, body = await proxy.request("GET", shared, key=key, allow_redirects=False)
+            assert (status, body) == (200, PICTURE)
         etag = f'"{image["sha256"]}"'
         status, _, _ = await proxy.request(
             "GET", link, key=None, headers={"If-None-Match": etag}, allow_redirects=False

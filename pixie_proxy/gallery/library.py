@@ -56,6 +56,13 @@ class Library:
             raise _not_found("This link")
         return record
 
+    async def get_public(self, image_id: str) -> ImageRecord:
+        """Find an image that anyone may see. Raises NotFound for any other, whether or not it exists."""
+        record = await self._find(image_id)
+        if record is None or record.deleted_us is not None or record.visibility != "public":
+            raise _not_found("This image")
+        return record
+
     async def open(self, record: ImageRecord) -> KeptFile:
         """Find an image's bytes. Raises StorageUnavailable when they are missing, or not what they were."""
         image = KeptImage(record.ref, record.size_bytes, record.sha256, record.damage)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from pixie_proxy.index import Tx, states
+from pixie_proxy.index import Tx, shares, states
 from pixie_proxy.records import CallRecord, Settlement
 
 # Each half along an index of its own: there is none over all images of an owner.
@@ -34,6 +34,7 @@ def begin(tx: Tx, user_id: str, name: str, at_us: int) -> None:
         user_id=user_id,
     )
     tx.run("DELETE FROM keys WHERE user_id = :user_id", user_id=user_id)
+    shares.remove_of_owner(tx, user_id)
     tx.run(
         "DELETE FROM deliveries WHERE (SELECT r.user_id FROM requests r WHERE r.id = request_id) = :user_id",
         user_id=user_id,

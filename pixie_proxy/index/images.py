@@ -216,6 +216,16 @@ def page(
     return walk.page([_image(row) for row in rows])
 
 
+def public_page(tx: Tx, walk: Walk) -> Page[ImageRecord]:
+    """List what anyone may see."""
+    filters = [_SEEN["public"], "i.deleted_us IS NULL", *walk.filters("i.id")]
+    rows = tx.all(
+        _SELECT + " WHERE " + " AND ".join(filters) + " ORDER BY i.id" + walk.direction + " LIMIT :rows",
+        **walk.values("img"),
+    )
+    return walk.page([_image(row) for row in rows])
+
+
 def owners(tx: Tx, viewer: User) -> list[str]:
     """Name everyone with images that `viewer` may see. A look or two into an index a user, however many images."""
     rows = tx.all(

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pixie_proxy.config import Settings
     from pixie_proxy.disk.watch import Disk
     from pixie_proxy.gallery.library import Library
+    from pixie_proxy.gallery.shares import Shares
     from pixie_proxy.gallery.sharing import LinkSigner
     from pixie_proxy.gallery.thumbnails import Thumbnails
     from pixie_proxy.generation import Generation
@@ -45,6 +46,7 @@ class Context:
     generation: Generation
     library: Library
     links: LinkSigner
+    shares: Shares
     thumbnails: Thumbnails
     catalog: Catalog
     prices: Prices

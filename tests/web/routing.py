@@ -14,6 +14,14 @@ from tests.web.calling import context_of
 
 OPEN = {
     "GET /i/{name}",
+    "GET /s/{token}",
+    "POST /s/{token}",
+    "GET /s/{token}/content",
+    "GET /s/{token}/thumbnail",
+    "GET /public",
+    "GET /public/{id}",
+    "GET /public/{id}/content",
+    "GET /public/{id}/thumbnail",
     "GET /login",
     "POST /login",
     "GET /static/{name}",
