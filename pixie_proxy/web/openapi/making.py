@@ -56,6 +56,12 @@ _FILE: Schema = {"type": "string", "format": "binary"}
 _FILES: Mapping[str, Schema] = {"image": _FILE, "image[]": list_of(_FILE), "mask": _FILE}
 _REFERENCE: Schema = {**OPEN, "properties": {"image_url": TEXT}}
 
+_EVENT: Schema = {
+    **OPEN,
+    "description": "One event of a stream: partial images, then one `completed` an image. `data` is JSON.",
+    "properties": {"event": TEXT, "data": TEXT},
+}
+
 
 def _asked(required: Mapping[str, Schema], more: Mapping[str, Schema]) -> Schema:
     return {**OPEN, "properties": {**required, **more}, "required": list(required)}
@@ -78,7 +84,7 @@ def _paid(body: Content) -> Operation:
     return Operation(
         headers={"Idempotency-Key": text(MAX_IDEMPOTENCY_KEY)},
         body=body,
-        answer={**json(ref("Images")), STREAM: TEXT},
+        answer={**json(ref("Images")), STREAM: _EVENT},
         errors=(
             UnpricedModel,
             ModelNotAllowed,

@@ -6,6 +6,7 @@ from typing import Any
 
 from pixie_proxy.accounts.keyring import MAX_MODELS, MAX_OVERLAP_S, USUAL_OVERLAP_S
 from pixie_proxy.config import LimitSettings
+from pixie_proxy.errors import NotFound
 from pixie_proxy.records import ROLES
 from pixie_proxy.web.admin import MAX_LIFETIME_S
 from pixie_proxy.web.fields import MAX_TEXT
@@ -45,7 +46,7 @@ def _limits() -> dict[str, Schema]:
 _DEFAULT: Schema = {"const": "default", "description": "The general limit again."}
 _LIMITS = _limits()
 _OWN_LIMITS, _SET_LIMITS, _ALL_LIMITS = ref("OwnLimits"), ref("SetLimits"), ref("Limits")
-_MODELS: Schema = {**list_of(TEXT), "maxItems": MAX_MODELS, "description": "The only ones; none = all."}
+_MODELS: Schema = {**list_of(text()), "maxItems": MAX_MODELS, "description": "The only ones; none = all."}
 _NAME = text(MAX_TEXT)
 
 _USER: dict[str, Any] = {
@@ -97,7 +98,9 @@ PEOPLE = Subject(
             body=json(change(role=one_of(ROLES), disabled=nullable(BOOLEAN), limits=_SET_LIMITS)),
             answer=json(ref("User")),
         ),
-        "GET /v1/admin/keys": Operation(query={**walk("key"), "user": text()}, answer=json(page_of("Key"))),
+        "GET /v1/admin/keys": Operation(
+            query={**walk("key"), "user": text()}, answer=json(page_of("Key")), errors=(NotFound,)
+        ),
         "POST /v1/admin/keys": Operation(
             body=json(
                 taken(
@@ -110,6 +113,7 @@ PEOPLE = Subject(
                 )
             ),
             answer=json(ref("NewKey")),
+            errors=(NotFound,),
         ),
         "POST /v1/admin/keys/{key}": Operation(
             body=json(change(limits=_SET_LIMITS, models=nullable(_MODELS))),
@@ -134,7 +138,9 @@ PEOPLE = Subject(
             answer=json(record(id=id_of("key"), object=one_of(["key"]), revoked={"const": True}))
         ),
         "GET /v1/admin/acts": Operation(
-            query={**walk("act"), "user": text(), "action": text()}, answer=json(page_of("Act"))
+            query={**walk("act"), "user": text(), "action": text()},
+            answer=json(page_of("Act")),
+            errors=(NotFound,),
         ),
     },
     schemas={
