@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -13,6 +14,8 @@ import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis.checks import not_a_server_error
+from schemathesis.core.parameters import ParameterLocation
+from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
     content_type_conformance,
     ignored_auth,
@@ -63,69 +66,88 @@ async def _real_things(proxy: RunningProxy) -> dict[str, dict[str, str]]:
     }
 
 
-async def _ask_everything(
-    proxy: RunningProxy, upstream: ScriptedUpstream, key: str, examples: int, *, seed: bool
-) -> None:
-    """Ask all operations for what they take and for what they do not, on real things and on none.
+@dataclass(frozen=True, slots=True)
+class Asker:
+    """Asks a running proxy with one key, and holds its answers to its description."""
 
-    What the description of a paid call rules out may reach the upstream: only its answers are looked at.
-    """
-    upstream.default(image_json())
-    context = context_of(proxy)
-    said = document(context.settings, proxy.url)
-    for found in schemathesis.openapi.from_dict(said).get_all_operations():
-        operation = found.ok()
-        real = await _real_things(proxy)
-        holes: list[dict[str, str]] = [
-            *[filled for begin, filled in real.items() if operation.path.startswith(begin)],
-            {},
-        ]
-        checks = CHECKS if operation.label in MAKING.operations else [*CHECKS, negative_data_rejection]
+    proxy: RunningProxy
+    key: str
+
+    async def operations(self) -> AsyncIterator[tuple[Any, dict[str, str]]]:
+        """Give each operation, with what fills the holes of its path so that it finds something."""
+        said = document(context_of(self.proxy).settings, self.proxy.url)
+        for found in schemathesis.openapi.from_dict(said).get_all_operations():
+            assert isinstance(found, Ok)
+            operation, real = found.ok(), await _real_things(self.proxy)
+            yield operation, next((real[begin] for begin in real if operation.path.startswith(begin)), {})
+        await ended(self.proxy)
+
+    def ask(
+        self, operation: Any, mode: Any, holes: Mapping[str, str], examples: int, *, seed: bool
+    ) -> list[int]:
+        """Send so many requests that fit, or do not, and give the statuses of their answers."""
         statuses: list[int] = []
-        for filled in holes:
-            cases = partial(operation.as_strategy, path_parameters=filled)
-            ask = partial(_ask, proxy.url, key, checks=checks, examples=examples, seed=seed)
-            statuses += await asyncio.to_thread(ask, cases(generation_mode=POSITIVE))
-            with suppress(Unsatisfiable):  # there is nothing that it does not take
-                await asyncio.to_thread(ask, cases(generation_mode=NEGATIVE))
-        if key == ADMIN_KEY:
-            assert min(statuses) == 200, operation.label
-    await ended(proxy)
+        with requests.Session() as session:
 
-
-def _ask(url: str, key: str, cases: Any, *, checks: list[Any], examples: int, seed: bool) -> list[int]:
-    """Send so many requests, check their answers and give their statuses."""
-    statuses: list[int] = []
-    with requests.Session() as session:
-
-        @settings(
-            max_examples=examples,
-            deadline=None,
-            database=None,
-            derandomize=not seed,
-            phases=[Phase.generate, Phase.shrink],
-            suppress_health_check=list(HealthCheck),
-        )
-        @given(case=cases)
-        def ask(case: schemathesis.Case) -> None:
-            answer = case.call_and_validate(
-                base_url=url,
-                session=session,
-                headers={"Authorization": f"Bearer {key}"},
-                checks=checks,
-                timeout=30,
+            @settings(
+                max_examples=examples,
+                deadline=None,
+                database=None,
+                derandomize=not seed,
+                phases=[Phase.generate, Phase.shrink],
+                suppress_health_check=list(HealthCheck),
             )
-            statuses.append(answer.status_code)
+            @given(case=operation.as_strategy(generation_mode=mode, path_parameters=holes))
+            def send(case: schemathesis.Case) -> None:
+                statuses.append(self.send(case, session))
 
-        ask()
-    return statuses
+            with suppress(
+                *([Unsatisfiable] if mode.is_negative else [])
+            ):  # there is nothing that it does not take
+                send()
+        return statuses
+
+    def ask_borders(self, operation: Any, holes: Mapping[str, str]) -> None:
+        """Send what is just fitting and just not: each limit of each parameter, and each one left out."""
+        schema = operation.schema
+        said = schema.config.generation_for(operation=operation)
+        modes = [POSITIVE, NEGATIVE]
+        with requests.Session() as session:
+            for case in schema.iter_coverage_cases(operation, generation_modes=modes, generation_config=said):
+                if holes and not case.meta.is_negative_at(ParameterLocation.PATH):
+                    case.path_parameters = dict(holes)
+                self.send(case, session)
+
+    def send(self, case: schemathesis.Case, session: requests.Session) -> int:
+        """Send one request. What the description of a paid call rules out may be the upstream's to judge."""
+        is_paid = case.operation.label in MAKING.operations
+        answer = case.call_and_validate(
+            base_url=self.proxy.url,
+            session=session,
+            headers={"Authorization": f"Bearer {self.key}"},
+            checks=CHECKS if is_paid else [*CHECKS, negative_data_rejection],
+            timeout=30,
+        )
+        return answer.status_code
+
+
+async def _ask_everything(asker: Asker, examples: int, *, seed: bool) -> None:
+    """Ask all operations for what they take and for what they do not, on real things and on none."""
+    async for operation, holes in asker.operations():
+        statuses: list[int] = []
+        for filled in (holes, {}) if holes else ({},):
+            for mode in (POSITIVE, NEGATIVE):
+                statuses += await asyncio.to_thread(asker.ask, operation, mode, filled, examples, seed=seed)
+        if asker.key == ADMIN_KEY:
+            assert 200 in statuses, f"{operation.label} was never heard"
 
 
 async def test_the_proxy_answers_as_it_describes_itself(
     proxy: RunningProxy, upstream: ScriptedUpstream
 ) -> None:
     """A few requests of each kind for every operation: no fault, no status, type, header or field that is not named."""
-    await _ask_everything(proxy, upstream, ADMIN_KEY, 2, seed=False)
+    upstream.default(image_json())
+    await _ask_everything(Asker(proxy, ADMIN_KEY), 2, seed=False)
 
 
 @pytest.mark.torture
@@ -134,4 +156,16 @@ async def test_the_proxy_answers_as_it_describes_itself_whatever_comes(
     proxy: RunningProxy, upstream: ScriptedUpstream, key: str
 ) -> None:
     """200 requests of each kind for every operation and role, other ones in each run."""
-    await _ask_everything(proxy, upstream, key, EXAMPLES, seed=True)
+    upstream.default(image_json())
+    await _ask_everything(Asker(proxy, key), EXAMPLES, seed=True)
+
+
+@pytest.mark.torture
+async def test_the_borders_are_where_they_are_described(
+    proxy: RunningProxy, upstream: ScriptedUpstream
+) -> None:
+    """Each limit of each parameter and field from both sides, other methods, and bodies of other types."""
+    upstream.default(image_json())
+    asker = Asker(proxy, ADMIN_KEY)
+    async for operation, holes in asker.operations():
+        await asyncio.to_thread(asker.ask_borders, operation, holes)

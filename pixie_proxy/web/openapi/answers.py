@@ -52,8 +52,10 @@ def _errors(route: Route, operation: Operation) -> Iterator[type[ProxyError]]:
     yield errors.InvalidBody  # the head of any request may be broken
     if operation.query or operation.body or operation.headers:
         yield errors.InvalidValue
+    if operation.body or operation.needs:
+        yield errors.MissingParameter
     if operation.body:
-        yield from (errors.MissingParameter, errors.RequestTooLarge, errors.UnsupportedMediaType)
+        yield from (errors.RequestTooLarge, errors.UnsupportedMediaType)
     if route.access != "open":
         yield errors.InvalidApiKey
     if route.access in {"maker", "admin", "admin key"}:

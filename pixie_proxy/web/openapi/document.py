@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from pixie_proxy import __version__
@@ -42,10 +42,10 @@ _REQUEST_ID: Mapping[str, Any] = {
 }
 
 
-def document(settings: Settings, base_url: str, routes: Iterable[Route] = ROUTES) -> dict[str, Any]:
+def document(settings: Settings, base_url: str) -> dict[str, Any]:
     """Describe every address that programs use, as OpenAPI 3.1 does. Raises KeyError for one that no subject knows."""
     paths: dict[str, dict[str, Any]] = {}
-    for route in routes:
+    for route in ROUTES:
         if is_described(route):
             paths.setdefault(route.path, {})[route.method.lower()] = _operation(route, settings)
     return {
@@ -115,11 +115,14 @@ def _parameters(
     query = {name: said(settings) if callable(said) else said for name, said in operation.query.items()}
     holes = {name: schema for name, schema in subject.holes.items() if f"{{{name}}}" in route.path}
     return [
-        *[_parameter(name, "path", schema) | {"required": True} for name, schema in holes.items()],
-        *[_parameter(name, "query", schema) for name, schema in query.items()],
+        *[_parameter(name, "path", schema, needed=True) for name, schema in holes.items()],
+        *[
+            _parameter(name, "query", schema, needed=name in operation.needs)
+            for name, schema in query.items()
+        ],
         *[_parameter(name, "header", schema) for name, schema in operation.headers.items()],
     ]
 
 
-def _parameter(name: str, where: str, schema: Schema) -> dict[str, Any]:
-    return {"name": name, "in": where, "schema": schema}
+def _parameter(name: str, where: str, schema: Schema, *, needed: bool = False) -> dict[str, Any]:
+    return {"name": name, "in": where, "required": needed, "schema": schema}

@@ -95,7 +95,7 @@ PEOPLE = Subject(
         ),
         "GET /v1/admin/users/{user}": Operation(answer=json(ref("User"))),
         "POST /v1/admin/users/{user}": Operation(
-            body=json(change(role=one_of(ROLES), disabled=nullable(BOOLEAN), limits=_SET_LIMITS)),
+            body=json(change(role=nullable(one_of(ROLES)), disabled=nullable(BOOLEAN), limits=_SET_LIMITS)),
             answer=json(ref("User")),
         ),
         "GET /v1/admin/keys": Operation(

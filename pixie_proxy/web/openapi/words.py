@@ -32,13 +32,15 @@ NO_BODY: Content = {}
 class Operation:
     """One address, but for what its route and its handler's docstring tell: summary, credentials, usual errors.
 
-    `answer` is the 200's, `also` has those of other good ends; `errors` are those that no rule knows (see
-    `answers`). `query` may depend on the settings. `is_paid`: the upstream's own errors pass as well.
+    `answer` is the 200's, `also` has those of other good ends; `errors` are those that no rule knows (see `answers`).
+    `query` may depend on the settings, and `needs` names what of it must be there. `is_paid`: the upstream's own errors
+    pass as well.
     """
 
     answer: Content
     also: Mapping[int, Content] = field(default_factory=dict)
     query: Mapping[str, Schema | Callable[[Settings], Schema]] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
     headers: Content = field(default_factory=dict)
     body: Content = field(default_factory=dict)
     errors: tuple[type[ProxyError], ...] = ()
