@@ -20,7 +20,7 @@ from pixie_proxy.web.gallery import json_response
 from pixie_proxy.web.wire.images import list_json
 from pixie_proxy.web.wire.people import act_json, key_json, person_json
 
-_MAX_LIFETIME_S = 100 * 365 * 86_400
+MAX_LIFETIME_S = 100 * 365 * 86_400
 
 
 async def list_users(request: web.Request) -> web.Response:
@@ -118,7 +118,7 @@ async def add_key(request: web.Request) -> web.Response:
     """Give a user one more key, which is told now and never again."""
     said = await bodies.read_object(request, {"user", "name", "expires_in_s", "limits", "models"})
     which, name = fields.text(said, "user"), fields.text(said, "name", "")
-    lifetime_s = fields.number(said, "expires_in_s", _MAX_LIFETIME_S)
+    lifetime_s = fields.number(said, "expires_in_s", MAX_LIFETIME_S)
     limits, _ = fields.limits(said)
     models = fields.models(said)
 

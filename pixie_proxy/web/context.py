@@ -59,6 +59,8 @@ class Context:
     metrics: Metrics
     uploads: UploadSlots = field(default_factory=UploadSlots)
     started: float = field(default_factory=time.time)
+    openapi: bytes | None = None
+    """The description of all addresses, once somebody has asked for it."""
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context")

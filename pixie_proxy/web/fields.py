@@ -12,6 +12,7 @@ from pixie_proxy.errors import InvalidValue, MissingParameter
 
 T = TypeVar("T")
 
+MAX_TEXT = 64
 _LIMITS = frozenset(LimitSettings.model_fields)
 
 
@@ -52,8 +53,8 @@ def text(said: Mapping[str, Any], name: str, default: str | None = None) -> str:
     if value is None:
         message = f"Give '{name}'."
         raise MissingParameter(message, param=name)
-    if not isinstance(value, str) or len(value) > 64 or not value.isprintable():
-        message = f"'{name}' must be a text of at most 64 printable characters."
+    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+        message = f"'{name}' must be a text of at most {MAX_TEXT} printable characters."
         raise InvalidValue(message, param=name)
     return value
 

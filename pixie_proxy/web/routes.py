@@ -30,6 +30,7 @@ from pixie_proxy.web import (
 )
 from pixie_proxy.web.auth import Access, guarded
 from pixie_proxy.web.context import context_of
+from pixie_proxy.web.openapi.handler import openapi
 from pixie_proxy.web.static import static
 
 
@@ -103,6 +104,7 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/healthz", ops.healthz, "open"),
     Route("GET", "/readyz", ops.readyz, "open"),
     Route("GET", "/metrics", metrics.metrics, "admin key"),
+    Route("GET", "/openapi.json", openapi, "admin key"),
 )
 
 
