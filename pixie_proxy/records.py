@@ -246,6 +246,8 @@ class CallRecord:
     hold_micros: int
     process: str
     created_us: int
+    parents: tuple[str, ...] = ()
+    """The images of ours that it edits. What is read from the ledger goes without them: see `index.lineage`."""
 
     @property
     def accounts(self) -> tuple[str, ...]:

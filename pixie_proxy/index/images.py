@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from pixie_proxy.index import Row, Tx
+from pixie_proxy.index.shelves import Shelf, source_of, values_of
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.records import VISIBILITIES, ImageRecord, Kind, Page, StoredImage, User, Visibility
 
@@ -169,12 +170,15 @@ def page(
     kind: Kind | None = None,
     visibility: Visibility | None = None,
     deleted: bool = False,
+    shelves: Sequence[Shelf] = (),
 ) -> Page[ImageRecord]:
     """List what `viewer` may see: their own images and those shared with the team, admins every one.
 
-    `deleted` lists the trash instead: one's own, for admins everybody's.
+    `deleted` lists the trash instead: one's own, for admins everybody's. Of `shelves` an image must lie in each.
     """
     rights = _rights(viewer, owner_id, visibility, deleted=deleted)
+    if shelves and not deleted:  # which is walked along once, past what may not be seen
+        rights = [(seen_by(viewer),)]
     if not rights:
         return Page(items=[], has_more=False)
     filters = [
@@ -187,11 +191,16 @@ def page(
         )
         if value is not None
     ]
-    filters += [*walk.filters("i.id"), "i.deleted_us IS NOT NULL" if deleted else "i.deleted_us IS NULL"]
+    source, within, key = source_of(shelves)
+    filters += [
+        *within,
+        *walk.filters(key),
+        "i.deleted_us IS NOT NULL" if deleted else "i.deleted_us IS NULL",
+    ]
     walks = [
-        "SELECT i.id FROM images i WHERE "
+        f"SELECT i.id FROM {source} WHERE "
         + " AND ".join([*filters, *right])
-        + " ORDER BY i.id"
+        + f" ORDER BY {key}"
         + walk.direction
         + " LIMIT :rows"
         for right in rights
@@ -208,6 +217,7 @@ def page(
         model=model,
         kind=kind,
         visibility=visibility,
+        **values_of(shelves),
         **walk.values("img"),
     )
     return walk.page([_image(row) for row in rows])
@@ -235,6 +245,12 @@ def models(tx: Tx, viewer: User) -> list[str]:
         viewer=viewer.id,
     )
     return [row["model"] for row in rows]
+
+
+def seen_by(viewer: User) -> str:
+    """Write the condition for an image that `viewer` may see, for whatever is asked about it; it names `:viewer`."""
+    rights = _rights(viewer, None, None, deleted=False)
+    return "(" + " OR ".join([" AND ".join(right) for right in rights]) + ")"
 
 
 def _has_seen(viewer: User, what: str) -> str:

@@ -6,15 +6,14 @@ import orjson
 from aiohttp import web
 
 from pixie_proxy.errors import InvalidValue, MissingParameter
-from pixie_proxy.index import Tx, images, users
-from pixie_proxy.records import KINDS, VISIBILITIES, ImageRecord, Page, User
-from pixie_proxy.web import bodies, queries
+from pixie_proxy.index import Tx, lineage
+from pixie_proxy.records import VISIBILITIES, ImageRecord, Page, User
+from pixie_proxy.web import bodies, filters, queries
 from pixie_proxy.web.context import USER, Context, context_of
 from pixie_proxy.web.wire.images import deleted_json, image_json, list_json
 from pixie_proxy.web.wire.people import user_json
 
-_BOOLEANS = ("true", "false")
-_NAMES = queries.WALK | {"owner", "model", "kind", "visibility", "deleted"}
+_NAMES = queries.WALK | filters.NAMES
 
 
 async def list_images(request: web.Request) -> web.Response:
@@ -22,35 +21,25 @@ async def list_images(request: web.Request) -> web.Response:
     context, viewer = context_of(request), request[USER]
     queries.check_names(request, _NAMES)
     walk = queries.walk(request, "img", "an image")
-    owner, model = queries.text(request, "owner"), queries.text(request, "model")
-    kind = queries.choice(request, "kind", KINDS)
-    visibility = queries.choice(request, "visibility", VISIBILITIES)
-    deleted = queries.choice(request, "deleted", _BOOLEANS) == "true"
+    asked = filters.read(request)
 
-    def work(tx: Tx) -> Page[ImageRecord]:
-        owner_id = users.resolve_owner(tx, owner, viewer.id)
-        if owner is not None and owner_id is None:
-            return Page(items=[], has_more=False)
-        return images.page(
-            tx,
-            viewer,
-            walk,
-            owner_id=owner_id,
-            model=model,
-            kind=kind,
-            visibility=visibility,
-            deleted=deleted,
-        )
+    def work(tx: Tx) -> tuple[Page[ImageRecord], dict[str, list[str]]]:
+        page = asked.page(tx, viewer, walk)
+        return page, lineage.parents(tx, viewer, page.items)
 
-    page = await context.index.read(work)
-    return json_response(list_json(page, [_image(context, record, viewer) for record in page.items]))
+    page, parents = await context.index.read(work)
+    items = [
+        image_json(record, viewer, context.library.url(record), parents.get(record.request_id, []))
+        for record in page.items
+    ]
+    return json_response(list_json(page, items))
 
 
 async def get_image(request: web.Request) -> web.Response:
     """Describe one image."""
     context, viewer = context_of(request), request[USER]
     record = await context.library.get(request.match_info["id"], viewer)
-    return json_response(_image(context, record, viewer))
+    return await _answer(context, record, viewer)
 
 
 async def change_image(request: web.Request) -> web.Response:
@@ -69,7 +58,7 @@ async def change_image(request: web.Request) -> web.Response:
         raise InvalidValue(message, param="revoke_url")
     record = await context.library.get(request.match_info["id"], viewer)
     record = await context.library.change(record, viewer, visibility=visibility, revokes_url=revokes_url)
-    return json_response(_image(context, record, viewer))
+    return await _answer(context, record, viewer)
 
 
 async def delete_image(request: web.Request) -> web.Response:
@@ -85,7 +74,7 @@ async def restore_image(request: web.Request) -> web.Response:
     context, viewer = context_of(request), request[USER]
     record = await context.library.find(request.match_info["id"], viewer)
     record = await context.library.restore(record, viewer)
-    return json_response(_image(context, record, viewer))
+    return await _answer(context, record, viewer)
 
 
 async def me(request: web.Request) -> web.Response:
@@ -102,5 +91,9 @@ def json_response(body: object) -> web.Response:
     )
 
 
-def _image(context: Context, record: ImageRecord, viewer: User) -> dict[str, object]:
-    return image_json(record, viewer, context.library.url(record))
+async def _answer(context: Context, record: ImageRecord, viewer: User) -> web.Response:
+    parents = {}
+    if record.kind != "generation":
+        parents = await context.index.read(lambda tx: lineage.parents(tx, viewer, [record]))
+    url = context.library.url(record)
+    return json_response(image_json(record, viewer, url, parents.get(record.request_id, [])))

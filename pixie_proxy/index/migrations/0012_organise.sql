@@ -1,0 +1,14 @@
+-- Which images were sent along with a call, as far as they were ours and its caller might see them then. Ids only, in the
+-- order in which they were sent: an image may be purged before what was made of it.
+CREATE TABLE parents (
+    request_id TEXT   NOT NULL REFERENCES requests (id),
+    parent_id  TEXT   NOT NULL,
+    position   BIGINT NOT NULL CHECK (position >= 0),
+    PRIMARY KEY (request_id, parent_id)
+) WITHOUT ROWID;
+
+CREATE INDEX parents_by_parent ON parents (parent_id, request_id);
+
+-- An image that comes back to be edited is known by its digest. 64 of its bits find it: the whole text would make this
+-- the largest index that there is.
+CREATE INDEX images_by_digest ON images (substr(sha256, 1, 16)) WHERE deleted_us IS NULL;
