@@ -12,6 +12,7 @@ from aiohttp.typedefs import Handler
 from pixie_proxy.web import (
     admin,
     balance,
+    bulk,
     estimate,
     files,
     gallery,
@@ -67,6 +68,7 @@ ROUTES: tuple[Route, ...] = (
     Route("DELETE", "/v1/admin/keys/{key}", admin.revoke_key, "admin"),
     Route("GET", "/v1/admin/acts", admin.list_acts, "admin"),
     Route("GET", "/v1/images", gallery.list_images, "user"),
+    Route("POST", "/v1/images/bulk", bulk.change_images, "maker"),
     Route("GET", "/v1/images/{id}", gallery.get_image, "user"),
     Route("POST", "/v1/images/{id}", gallery.change_image, "maker"),
     Route("DELETE", "/v1/images/{id}", gallery.delete_image, "maker"),

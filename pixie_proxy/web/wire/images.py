@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from pixie_proxy.errors import ProxyError
 from pixie_proxy.records import ImageRecord, Page, User, id_time_us
 from pixie_proxy.web.wire.money import usd
 
@@ -56,6 +57,18 @@ def image_json(
 def deleted_json(image_id: str) -> dict[str, Any]:
     """Confirm a deletion as OpenAI does."""
     return {"id": image_id, "object": "image", "deleted": True}
+
+
+def bulk_json(action: str, done: Mapping[str, ProxyError | None]) -> dict[str, Any]:
+    """Write what became of each image of many."""
+    return {
+        "object": "image.bulk",
+        "action": action,
+        "data": [
+            {"id": image_id, "done": error is None, "error": error and error.answer()[1]["error"]}
+            for image_id, error in done.items()
+        ],
+    }
 
 
 def list_json(page: Page[Any], items: Iterable[dict[str, Any]]) -> dict[str, Any]:
