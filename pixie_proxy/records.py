@@ -217,6 +217,7 @@ class ImageRecord:
     expires_us: int | None = None
     damage: str | None = None
     """What `pixie verify` found wrong with its bytes: they are not served until it finds them good again."""
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from pixie_proxy.index import Tx, images
+from pixie_proxy.index.lists import named
 from pixie_proxy.index.shelves import Shelf
 from pixie_proxy.records import ImageRecord, User
 
@@ -58,16 +59,14 @@ def parents(tx: Tx, viewer: User, records: Iterable[ImageRecord]) -> dict[str, l
     asked = dict.fromkeys([record.request_id for record in records if record.kind != "generation"])
     if not asked:
         return {}
-    names = {f"r{n}": request_id for n, request_id in enumerate(asked)}
+    those, values = named("request", asked)
     rows = tx.all(
         "SELECT p.request_id, p.parent_id FROM parents p JOIN images i ON i.id = p.parent_id"
-        " WHERE p.request_id IN ("
-        + ", ".join([f":{name}" for name in names])
-        + ") AND i.deleted_us IS NULL AND "
+        " WHERE i.deleted_us IS NULL AND "
         + images.seen_by(viewer)
-        + " ORDER BY p.request_id, p.position",
+        + f" AND p.request_id IN {those} ORDER BY p.request_id, p.position",
         viewer=viewer.id,
-        **names,
+        **values,
     )
     found: dict[str, list[str]] = {}
     for row in rows:

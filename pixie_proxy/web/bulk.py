@@ -22,8 +22,8 @@ _ACTS: tuple[Act, ...] = get_args(Act)
 
 
 async def change_images(request: web.Request) -> web.Response:
-    """Delete, restore, hide or show images; who may not, or what there is not, is told for each."""
-    said = await bodies.read_object(request, {"ids", "action", "visibility"})
+    """Delete, restore, hide, show, tag or like images; who may not, or what there is not, is told for each."""
+    said = await bodies.read_object(request, {"ids", "action", "visibility", "tags"})
     ids = _ids(said)
     act: Act | None = fields.choice(said, "action", _ACTS, None)
     if act is None:
@@ -33,7 +33,11 @@ async def change_images(request: web.Request) -> web.Response:
     if (visibility is not None) != (act == "visibility"):
         message = "'visibility' belongs to the action 'visibility', and to no other."
         raise InvalidValue(message, param="visibility")
-    done = await context_of(request).library.change_all(ids, request[USER], act, visibility)
+    tags = fields.tags(said) or ()
+    if bool(tags) != (act in {"tag", "untag"}):
+        message = "'tags' belong to the actions 'tag' and 'untag', and to no other."
+        raise InvalidValue(message, param="tags")
+    done = await context_of(request).library.change_all(ids, request[USER], act, visibility, tags)
     return json_response(bulk_json(act, done))
 
 

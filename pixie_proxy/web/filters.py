@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from pixie_proxy.gallery.library import may_see
-from pixie_proxy.index import Tx, images, lineage, users
+from pixie_proxy.gallery.tagging import normal
+from pixie_proxy.index import Tx, favorites, images, lineage, tags, users
 from pixie_proxy.index.shelves import Shelf
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.records import KINDS, VISIBILITIES, ImageRecord, Kind, Page, User, Visibility
 from pixie_proxy.web import queries
 
-NAMES = frozenset({"owner", "model", "kind", "visibility", "deleted", "parent"})
+NAMES = frozenset({"owner", "model", "kind", "visibility", "deleted", "parent", "tag", "favorite"})
 """The names that `read` reads."""
 
 _BOOLEANS = ("true", "false")
@@ -29,6 +30,8 @@ class Filters:
     visibility: Visibility | None
     deleted: bool
     parent: str | None
+    tag: str | None
+    is_favorite: bool
 
     def page(self, tx: Tx, viewer: User, walk: Walk) -> Page[ImageRecord]:
         """List them, as far as `viewer` may see them. Whoever or whatever does not exist for them has no images."""
@@ -56,11 +59,16 @@ class Filters:
             if parent is None or parent.deleted_us is not None or not may_see(parent, viewer):
                 return None
             shelves.append(lineage.children(parent.id))
+        if self.tag is not None:
+            shelves.append(tags.shelf(self.tag))
+        if self.is_favorite:
+            shelves.append(favorites.shelf(viewer.id))
         return shelves
 
 
 def read(request: web.Request) -> Filters:
     """Read them. Raises InvalidValue, which names the one at fault."""
+    tag = queries.text(request, "tag")
     return Filters(
         owner=queries.text(request, "owner"),
         model=queries.text(request, "model"),
@@ -68,4 +76,6 @@ def read(request: web.Request) -> Filters:
         visibility=queries.choice(request, "visibility", VISIBILITIES),
         deleted=queries.choice(request, "deleted", _BOOLEANS) == "true",
         parent=queries.cursor(request, "parent", "img", "an image"),
+        tag=None if tag is None else normal(tag, "tag"),
+        is_favorite=queries.choice(request, "favorite", ("true",)) is not None,
     )

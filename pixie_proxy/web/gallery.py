@@ -6,9 +6,10 @@ import orjson
 from aiohttp import web
 
 from pixie_proxy.errors import InvalidValue, MissingParameter
-from pixie_proxy.index import Tx, lineage
+from pixie_proxy.index import Tx
+from pixie_proxy.index.seen import Seen, look
 from pixie_proxy.records import VISIBILITIES, ImageRecord, Page, User
-from pixie_proxy.web import bodies, filters, queries
+from pixie_proxy.web import bodies, fields, filters, queries
 from pixie_proxy.web.context import USER, Context, context_of
 from pixie_proxy.web.wire.images import deleted_json, image_json, list_json
 from pixie_proxy.web.wire.people import user_json
@@ -23,16 +24,12 @@ async def list_images(request: web.Request) -> web.Response:
     walk = queries.walk(request, "img", "an image")
     asked = filters.read(request)
 
-    def work(tx: Tx) -> tuple[Page[ImageRecord], dict[str, list[str]]]:
+    def work(tx: Tx) -> Page[Seen]:
         page = asked.page(tx, viewer, walk)
-        return page, lineage.parents(tx, viewer, page.items)
+        return Page(items=look(tx, viewer, page.items), has_more=page.has_more)
 
-    page, parents = await context.index.read(work)
-    items = [
-        image_json(record, viewer, context.library.url(record), parents.get(record.request_id, []))
-        for record in page.items
-    ]
-    return json_response(list_json(page, items))
+    page = await context.index.read(work)
+    return json_response(list_json(page, [_image(context, seen, viewer) for seen in page.items]))
 
 
 async def get_image(request: web.Request) -> web.Response:
@@ -45,9 +42,9 @@ async def get_image(request: web.Request) -> web.Response:
 async def change_image(request: web.Request) -> web.Response:
     """Change who may see an image, or end its links."""
     context, viewer = context_of(request), request[USER]
-    said = await bodies.read_object(request, {"visibility", "revoke_url"})
+    said = await bodies.read_object(request, {"visibility", "revoke_url", "tags"})
     if not said:
-        message = "Give 'visibility' or 'revoke_url'."
+        message = "Give 'visibility', 'revoke_url' or 'tags'."
         raise MissingParameter(message, param="visibility")
     visibility, revokes_url = said.get("visibility"), said.get("revoke_url", False)
     if "visibility" in said and visibility not in VISIBILITIES:
@@ -56,8 +53,11 @@ async def change_image(request: web.Request) -> web.Response:
     if not isinstance(revokes_url, bool):
         message = "'revoke_url' must be true or false."
         raise InvalidValue(message, param="revoke_url")
+    tags = fields.tags(said)
     record = await context.library.get(request.match_info["id"], viewer)
-    record = await context.library.change(record, viewer, visibility=visibility, revokes_url=revokes_url)
+    record = await context.library.change(
+        record, viewer, visibility=visibility, revokes_url=revokes_url, tags=tags
+    )
     return await _answer(context, record, viewer)
 
 
@@ -77,6 +77,23 @@ async def restore_image(request: web.Request) -> web.Response:
     return await _answer(context, record, viewer)
 
 
+async def like_image(request: web.Request) -> web.Response:
+    """Make an image a favourite of the caller's. Viewers may: it is their own list, and nobody else sees it."""
+    return await _like(request, likes=True)
+
+
+async def unlike_image(request: web.Request) -> web.Response:
+    """Take an image out of the caller's favourites."""
+    return await _like(request, likes=False)
+
+
+async def _like(request: web.Request, *, likes: bool) -> web.Response:
+    context, viewer = context_of(request), request[USER]
+    record = await context.library.get(request.match_info["id"], viewer)
+    await context.library.like(record, viewer, likes=likes)
+    return await _answer(context, record, viewer)
+
+
 async def me(request: web.Request) -> web.Response:
     """Tell the caller who it is here."""
     return json_response(user_json(request[USER]))
@@ -92,8 +109,9 @@ def json_response(body: object) -> web.Response:
 
 
 async def _answer(context: Context, record: ImageRecord, viewer: User) -> web.Response:
-    parents = {}
-    if record.kind != "generation":
-        parents = await context.index.read(lambda tx: lineage.parents(tx, viewer, [record]))
-    url = context.library.url(record)
-    return json_response(image_json(record, viewer, url, parents.get(record.request_id, [])))
+    (seen,) = await context.index.read(lambda tx: look(tx, viewer, [record]))
+    return json_response(_image(context, seen, viewer))
+
+
+def _image(context: Context, seen: Seen, viewer: User) -> dict[str, object]:
+    return image_json(seen, viewer, context.library.url(seen.record))

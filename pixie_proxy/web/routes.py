@@ -75,6 +75,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/images/{id}/content", files.content, "user"),
     Route("GET", "/v1/images/{id}/thumbnail", thumbnails.thumbnail, "user"),
     Route("POST", "/v1/images/{id}/restore", gallery.restore_image, "maker"),
+    Route("POST", "/v1/images/{id}/favorite", gallery.like_image, "user"),
+    Route("DELETE", "/v1/images/{id}/favorite", gallery.unlike_image, "user"),
     Route("GET", "/i/{name}", files.linked, "open"),
     Route("GET", "/", pages.gallery, "page"),
     Route("GET", "/images/{id}", pages.image, "page"),

@@ -107,6 +107,7 @@ async def test_two_hundred_and_no_more(proxy: RunningProxy) -> None:
         ({"ids": ["img_x"], "action": "visibility", "visibility": "secret"}, "visibility"),
         ({"ids": ["img_x"], "action": "delete", "visibility": "team"}, "visibility"),
         ({"ids": ["img_x"], "action": "delete", "all": True}, "all"),
+        ({"ids": ["img_x"], "action": "favorite", "visibility": "team"}, "visibility"),
     ],
 )
 async def test_what_is_not_meant_so_is_refused(proxy: RunningProxy, body: dict[str, Any], param: str) -> None:

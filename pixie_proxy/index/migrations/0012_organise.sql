@@ -12,3 +12,23 @@ CREATE INDEX parents_by_parent ON parents (parent_id, request_id);
 -- An image that comes back to be edited is known by its digest. 64 of its bits find it: the whole text would make this
 -- the largest index that there is.
 CREATE INDEX images_by_digest ON images (substr(sha256, 1, 16)) WHERE deleted_us IS NULL;
+
+-- The tags of an image are its row's (JSON, in order), as all that state.json repeats; to find images by one there is a row
+-- for each, along which a list walks in the order of the images' ids.
+ALTER TABLE images ADD COLUMN tags TEXT NOT NULL DEFAULT '[]';
+CREATE TABLE image_tags (
+    tag      TEXT NOT NULL,
+    image_id TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    PRIMARY KEY (tag, image_id)
+) WITHOUT ROWID;
+
+CREATE INDEX image_tags_by_image ON image_tags (image_id);
+
+-- What somebody likes is nobody else's business, and is in no file in storage.
+CREATE TABLE favorites (
+    user_id  TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    image_id TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    PRIMARY KEY (user_id, image_id)
+) WITHOUT ROWID;
+
+CREATE INDEX favorites_by_image ON favorites (image_id);

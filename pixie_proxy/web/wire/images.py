@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pixie_proxy.errors import ProxyError
-from pixie_proxy.records import ImageRecord, Page, User, id_time_us
+from pixie_proxy.index.seen import Seen
+from pixie_proxy.records import Page, User, id_time_us
 from pixie_proxy.web.wire.money import usd
 
 
-def image_json(
-    record: ImageRecord,
-    viewer: User,
-    url: str,
-    parents: Sequence[str] = (),
-    base_path: str = "/v1/images",
-) -> dict[str, Any]:
+def image_json(seen: Seen, viewer: User, url: str, base_path: str = "/v1/images") -> dict[str, Any]:
     """Write an image. `url` works for whoever holds it, so only owner and admins are given it.
 
     What lies in the trash has no addresses until it is restored.
     """
+    record = seen.record
     is_own = viewer.is_admin or record.owner_id == viewer.id
     is_there = record.deleted_us is None
     path = f"{base_path}/{record.id}"
@@ -48,7 +44,9 @@ def image_json(
         "url": url if is_own and is_there else None,
         "content_url": f"{path}/content" if is_there else None,
         "thumbnail_url": f"{path}/thumbnail" if is_there else None,
-        "parents": parents,
+        "parents": seen.parents,
+        "tags": record.tags,
+        "favorite": seen.is_favorite,
         "cost_usd": usd(share(record.cost_micros, record.siblings, record.position)),
         "deleted_at": None if record.deleted_us is None else record.deleted_us // 1_000_000,
     }
