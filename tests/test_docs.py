@@ -321,6 +321,7 @@ def test_the_answers_in_the_docs_have_the_real_fields(demo: Demo) -> None:
             "/v1/images/bulk",
             {"ids": [listed["first_id"]], "action": "visibility", "visibility": "team"},
         ),
+        "collection": demo.ask("/v1/collections", {"name": "Foxes"}),
         "answer": made,
         "error": demo.ask("/v1/images/generations", {"prompt": "a fox", "n": 11}),
     }

@@ -24,7 +24,7 @@ _ACTS: tuple[Act, ...] = get_args(Act)
 async def change_images(request: web.Request) -> web.Response:
     """Delete, restore, hide, show, tag or like images; who may not, or what there is not, is told for each."""
     said = await bodies.read_object(request, {"ids", "action", "visibility", "tags"})
-    ids = _ids(said)
+    ids = read_ids(said, "ids")
     act: Act | None = fields.choice(said, "action", _ACTS, None)
     if act is None:
         message = f"Give 'action': {', '.join(_ACTS)}."
@@ -41,9 +41,10 @@ async def change_images(request: web.Request) -> web.Response:
     return json_response(bulk_json(act, done))
 
 
-def _ids(said: Mapping[str, Any]) -> list[str]:
-    ids = said.get("ids")
+def read_ids(said: Mapping[str, Any], name: str) -> list[str]:
+    """Read a list of images' ids, each once."""
+    ids = said.get(name)
     if isinstance(ids, list) and 1 <= len(ids) <= MAX_IDS and all(isinstance(each, str) for each in ids):
         return list(dict.fromkeys(ids))
-    message = f"'ids' must be a list of 1 to {MAX_IDS} images' ids."
-    raise InvalidValue(message, param="ids")
+    message = f"'{name}' must be a list of 1 to {MAX_IDS} images' ids."
+    raise InvalidValue(message, param=name)

@@ -6,15 +6,20 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
+from pixie_proxy.errors import NotFound
+from pixie_proxy.gallery import collections
 from pixie_proxy.gallery.library import may_see
 from pixie_proxy.gallery.tagging import normal
 from pixie_proxy.index import Tx, favorites, images, lineage, tags, users
+from pixie_proxy.index import collections as stored
 from pixie_proxy.index.shelves import Shelf
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.records import KINDS, VISIBILITIES, ImageRecord, Kind, Page, User, Visibility
 from pixie_proxy.web import queries
 
-NAMES = frozenset({"owner", "model", "kind", "visibility", "deleted", "parent", "tag", "favorite"})
+NAMES = frozenset(
+    {"owner", "model", "kind", "visibility", "deleted", "parent", "tag", "favorite", "collection"}
+)
 """The names that `read` reads."""
 
 _BOOLEANS = ("true", "false")
@@ -32,6 +37,7 @@ class Filters:
     parent: str | None
     tag: str | None
     is_favorite: bool
+    collection: str | None
 
     def page(self, tx: Tx, viewer: User, walk: Walk) -> Page[ImageRecord]:
         """List them, as far as `viewer` may see them. Whoever or whatever does not exist for them has no images."""
@@ -59,6 +65,11 @@ class Filters:
             if parent is None or parent.deleted_us is not None or not may_see(parent, viewer):
                 return None
             shelves.append(lineage.children(parent.id))
+        if self.collection is not None:
+            try:
+                shelves.append(stored.shelf(collections.find(tx, self.collection, viewer).id))
+            except NotFound:
+                return None
         if self.tag is not None:
             shelves.append(tags.shelf(self.tag))
         if self.is_favorite:
@@ -78,4 +89,5 @@ def read(request: web.Request) -> Filters:
         parent=queries.cursor(request, "parent", "img", "an image"),
         tag=None if tag is None else normal(tag, "tag"),
         is_favorite=queries.choice(request, "favorite", ("true",)) is not None,
+        collection=queries.cursor(request, "collection", "col", "a collection"),
     )

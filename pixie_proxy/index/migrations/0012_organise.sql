@@ -32,3 +32,22 @@ CREATE TABLE favorites (
 ) WITHOUT ROWID;
 
 CREATE INDEX favorites_by_image ON favorites (image_id);
+
+-- Named sets of images. What is in one is seen by those who may see the image, whoever may see the collection.
+CREATE TABLE collections (
+    id         TEXT   NOT NULL PRIMARY KEY,
+    owner_id   TEXT   NOT NULL REFERENCES users (id),
+    name       TEXT   NOT NULL,
+    visibility TEXT   NOT NULL CHECK (visibility IN ('private', 'team')),
+    created_us BIGINT NOT NULL
+) WITHOUT ROWID;
+
+CREATE INDEX collections_by_owner ON collections (owner_id, id);
+
+CREATE TABLE collection_images (
+    collection_id TEXT NOT NULL REFERENCES collections (id) ON DELETE CASCADE,
+    image_id      TEXT NOT NULL REFERENCES images (id) ON DELETE CASCADE,
+    PRIMARY KEY (collection_id, image_id)
+) WITHOUT ROWID;
+
+CREATE INDEX collection_images_by_image ON collection_images (image_id);

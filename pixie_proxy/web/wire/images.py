@@ -7,7 +7,7 @@ from typing import Any
 
 from pixie_proxy.errors import ProxyError
 from pixie_proxy.index.seen import Seen
-from pixie_proxy.records import Page, User, id_time_us
+from pixie_proxy.records import Collection, Page, User, id_time_us
 from pixie_proxy.web.wire.money import usd
 
 
@@ -49,6 +49,18 @@ def image_json(seen: Seen, viewer: User, url: str, base_path: str = "/v1/images"
         "favorite": seen.is_favorite,
         "cost_usd": usd(share(record.cost_micros, record.siblings, record.position)),
         "deleted_at": None if record.deleted_us is None else record.deleted_us // 1_000_000,
+    }
+
+
+def collection_json(collection: Collection) -> dict[str, Any]:
+    """Write a collection."""
+    return {
+        "id": collection.id,
+        "object": "collection",
+        "created": collection.created_us // 1_000_000,
+        "owner": collection.owner_name,
+        "name": collection.name,
+        "visibility": collection.visibility,
     }
 
 
