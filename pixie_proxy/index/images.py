@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 
 from pixie_proxy.index import Row, Tx
+from pixie_proxy.index.lists import named
 from pixie_proxy.index.shelves import Shelf, source_of, values_of
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.records import VISIBILITIES, ImageRecord, Kind, Page, StoredImage, User, Visibility
@@ -75,6 +76,22 @@ def get(tx: Tx, image_id: str) -> ImageRecord | None:
     """Find an image by id, a deleted one too; who may see it is for the caller to judge."""
     row = tx.one(_SELECT + " WHERE i.id = :id", id=image_id)
     return None if row is None else _image(row)
+
+
+def visible(tx: Tx, viewer: User, image_ids: Sequence[str]) -> list[ImageRecord]:
+    """Give those of some images that `viewer` may see and that are in no trash, oldest first."""
+    if not image_ids:
+        return []
+    those, values = named("image", image_ids)
+    rows = tx.all(
+        _SELECT
+        + f" WHERE i.id IN {those} AND i.deleted_us IS NULL AND "
+        + seen_by(viewer)
+        + " ORDER BY i.id",
+        viewer=viewer.id,
+        **values,
+    )
+    return [_image(row) for row in rows]
 
 
 def of_request(tx: Tx, request_id: str) -> list[ImageRecord]:

@@ -52,6 +52,13 @@ def image_json(seen: Seen, viewer: User, url: str, base_path: str = "/v1/images"
     }
 
 
+def exported_json(seen: Seen, viewer: User, file: str) -> dict[str, Any]:
+    """Write an image as an archive tells of it: without addresses, and with all that was asked for."""
+    addresses = {"url", "content_url", "thumbnail_url"}
+    said = {name: value for name, value in image_json(seen, viewer, "").items() if name not in addresses}
+    return {"file": file, **said, "params": seen.record.params}
+
+
 def collection_json(collection: Collection) -> dict[str, Any]:
     """Write a collection."""
     return {
