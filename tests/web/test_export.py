@@ -135,6 +135,28 @@ async def test_an_archive_that_can_not_be_whole_breaks_off(proxy: RunningProxy, 
     assert not zipfile.is_zipfile(io.BytesIO(came))
 
 
+@pytest.mark.parametrize("act", ["hide", "delete"])
+async def test_what_is_hidden_meanwhile_does_not_go_out(
+    proxy: RunningProxy, upstream: ScriptedUpstream, act: str
+) -> None:
+    """The archive breaks off before it, however early it was asked for."""
+    upstream.script(image_json([png(size_bytes=16_000_000)]))
+    await make(proxy, OTHER_KEY)
+    (image,) = await make(proxy, OTHER_KEY)
+    headers = {"Authorization": f"Bearer {MEMBER_KEY}"}
+    async with proxy.session.get(proxy.url + EXPORT, headers=headers) as answer:
+        came = bytearray(await answer.content.readany())
+        if act == "hide":
+            await change(proxy, image, OTHER_KEY, visibility="private")
+        else:
+            await send(proxy, "DELETE", image, key=OTHER_KEY)
+        with pytest.raises(aiohttp.ClientError):  # noqa: PT012 - the first image is whole
+            async for piece in answer.content.iter_any():
+                came += piece
+    assert len(came) < 16_100_000
+    assert f"images/{image['id']}.png".encode() not in came[16_000_000:]
+
+
 async def test_the_head_of_an_archive(proxy: RunningProxy) -> None:
     """It comes without a body."""
     await make(proxy)
