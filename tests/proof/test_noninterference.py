@@ -61,7 +61,8 @@ class Bob:
 
     async def make(self, number: int, edits: bytes | None = None) -> None:
         """Make an image, from the bytes of another that somebody else may have as well."""
-        path, body = GENERATIONS, {**ASKED, "prompt": f"bob's {number}"}
+        path = GENERATIONS
+        body: dict[str, Any] = {**ASKED, "prompt": f"bob's {number}"}
         if edits is not None:
             path, ref = EDITS, "data:image/png;base64," + base64.b64encode(edits).decode()
             body |= {"images": [{"image_url": ref}]}
