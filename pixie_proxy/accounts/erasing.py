@@ -18,7 +18,7 @@ from pixie_proxy.accounts import people
 from pixie_proxy.accounts.acting import COMMAND_LINE, Actor, note
 from pixie_proxy.accounts.version import raise_version
 from pixie_proxy.errors import InvalidValue, PermissionDenied, ProxyError
-from pixie_proxy.index import Index, Tx, accounts, erasure
+from pixie_proxy.index import Index, Tx, accounts, belongings, erasure
 from pixie_proxy.index.users import StoredUser
 from pixie_proxy.spool.partials import Partials
 
@@ -108,6 +108,8 @@ class Erasing:
 
     async def _erase(self, user_id: str) -> None:
         """Erase the rows of a user. Every page may be done twice."""
+        while await self._index.write(partial(belongings.drop, user_id=user_id, most=_PAGE)) == _PAGE:
+            pass
         while await self._index.write(partial(erasure.erase_images, user_id=user_id, most=_PAGE)):
             self._followed()
         after = ""

@@ -15,7 +15,7 @@ from functools import partial
 from pixie_proxy.audit.contents import Contents, Folder, digest, folders, read_contents
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.gallery.state import ImageState
-from pixie_proxy.index import Index, Tx, accounts, audit, erasure, images, ledger, users
+from pixie_proxy.index import Index, Tx, accounts, audit, erasure, images, ledger, tags, users
 from pixie_proxy.index import settings as stored
 from pixie_proxy.index.audit import Kept
 from pixie_proxy.index.users import StoredUser
@@ -263,6 +263,7 @@ def _add_images(tx: Tx, found: Found, lacking: Sequence[StoredImage]) -> None:
             expires_us=state.expires_us,
             link_epoch=state.link_epoch,
         )
+        tags.put(tx, image.id, state.tags)
         if image.id in found.damage:
             audit.note_damage(tx, image.id, found.damage[image.id], time.time_ns() // 1000)
 

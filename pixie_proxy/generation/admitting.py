@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,9 @@ from pixie_proxy.admission import gate
 from pixie_proxy.admission.gate import Admitted
 from pixie_proxy.errors import InvalidApiKey, ProxyError
 from pixie_proxy.generation.quoting import Quote
-from pixie_proxy.index import Tx, erasure
+from pixie_proxy.index import Index, Tx, erasure, lineage
 from pixie_proxy.records import CallRecord, Party, User
-from pixie_proxy.relay import join
+from pixie_proxy.relay import inputs, join
 from pixie_proxy.relay.join import Attempt, Joined
 from pixie_proxy.relay.request import ImageRequest
 
@@ -29,7 +30,17 @@ class Asked:
     uploads: Path | None
 
 
-def record(asked: Asked, quote: Quote, process: str, now_us: int) -> CallRecord:
+async def find_parents(index: Index, asked: Asked) -> tuple[str, ...]:
+    """Find which of the images that a call is to edit are ours, and its caller's to see. Raises IndexUnavailable."""
+    if asked.request.kind == "generation":
+        return ()
+    digests = await asyncio.to_thread(inputs.digests, asked.request)
+    return await index.read(lambda tx: lineage.find(tx, asked.owner, digests)) if digests else ()
+
+
+def record(
+    asked: Asked, quote: Quote, process: str, now_us: int, parents: tuple[str, ...] = ()
+) -> CallRecord:
     """Write down a call as it is sent: what its ledger row will say if it is a new one."""
     request = quote.asked
     return CallRecord(
@@ -48,6 +59,7 @@ def record(asked: Asked, quote: Quote, process: str, now_us: int) -> CallRecord:
         hold_micros=quote.ceiling.micros,
         process=process,
         created_us=now_us,
+        parents=parents,
     )
 
 

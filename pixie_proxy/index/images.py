@@ -6,13 +6,15 @@ import json
 from collections.abc import Sequence
 
 from pixie_proxy.index import Row, Tx
+from pixie_proxy.index.lists import named
+from pixie_proxy.index.shelves import Shelf, source_of, values_of
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.records import VISIBILITIES, ImageRecord, Kind, Page, StoredImage, User, Visibility
 
 _SELECT = (
     "SELECT i.id, i.request_id, i.position, i.owner_id, u.name AS owner_name, i.ref, i.mime, i.size_bytes,"
     " i.width, i.height, i.sha256, i.revised_prompt, i.visibility, i.link_epoch, i.created_us, i.deleted_us,"
-    " i.expires_us, i.kind, i.model, r.prompt, r.params, r.cost_micros, i.siblings, i.damage"
+    " i.expires_us, i.kind, i.model, r.prompt, r.params, r.cost_micros, i.siblings, i.damage, i.tags"
     " FROM images i JOIN users u ON u.id = i.owner_id JOIN requests r ON r.id = i.request_id"
 )
 _OWN = "i.owner_id = :viewer"
@@ -76,6 +78,22 @@ def get(tx: Tx, image_id: str) -> ImageRecord | None:
     """Find an image by id, a deleted one too; who may see it is for the caller to judge."""
     row = tx.one(_SELECT + " WHERE i.id = :id AND u.deleted_us IS NULL", id=image_id)
     return None if row is None else _image(row)
+
+
+def visible(tx: Tx, viewer: User, image_ids: Sequence[str]) -> list[ImageRecord]:
+    """Give those of some images that `viewer` may see and that are in no trash, oldest first."""
+    if not image_ids:
+        return []
+    those, values = named("image", image_ids)
+    rows = tx.all(
+        _SELECT
+        + f" WHERE i.id IN {those} AND i.deleted_us IS NULL AND "
+        + seen_by(viewer)
+        + " ORDER BY i.id",
+        viewer=viewer.id,
+        **values,
+    )
+    return [_image(row) for row in rows]
 
 
 def of_request(tx: Tx, request_id: str) -> list[ImageRecord]:
@@ -171,12 +189,15 @@ def page(
     kind: Kind | None = None,
     visibility: Visibility | None = None,
     deleted: bool = False,
+    shelves: Sequence[Shelf] = (),
 ) -> Page[ImageRecord]:
     """List what `viewer` may see: their own images and those shared with the team, admins every one.
 
-    `deleted` lists the trash instead: one's own, for admins everybody's.
+    `deleted` lists the trash instead: one's own, for admins everybody's. Of `shelves` an image must lie in each.
     """
     rights = _rights(viewer, owner_id, visibility, deleted=deleted)
+    if shelves and not deleted:  # which is walked along once, past what may not be seen
+        rights = [(seen_by(viewer),)]
     if not rights:
         return Page(items=[], has_more=False)
     filters = [
@@ -189,12 +210,17 @@ def page(
         )
         if value is not None
     ]
-    filters += [*walk.filters("i.id"), "i.deleted_us IS NOT NULL" if deleted else "i.deleted_us IS NULL"]
+    source, within, key = source_of(shelves)
+    filters += [
+        *within,
+        *walk.filters(key),
+        "i.deleted_us IS NOT NULL" if deleted else "i.deleted_us IS NULL",
+    ]
     filters.append(_NOT_ERASED)
     walks = [
-        "SELECT i.id FROM images i WHERE "
+        f"SELECT i.id FROM {source} WHERE "
         + " AND ".join([*filters, *right])
-        + " ORDER BY i.id"
+        + f" ORDER BY {key}"
         + walk.direction
         + " LIMIT :rows"
         for right in rights
@@ -211,6 +237,7 @@ def page(
         model=model,
         kind=kind,
         visibility=visibility,
+        **values_of(shelves),
         **walk.values("img"),
     )
     return walk.page([_image(row) for row in rows])
@@ -250,6 +277,12 @@ def models(tx: Tx, viewer: User) -> list[str]:
         viewer=viewer.id,
     )
     return [row["model"] for row in rows]
+
+
+def seen_by(viewer: User) -> str:
+    """Write the condition for an image that `viewer` may see, for whatever is asked about it; it names `:viewer`."""
+    rights = _rights(viewer, None, None, deleted=False)
+    return "(" + " OR ".join([" AND ".join(right) for right in rights]) + ")"
 
 
 def _has_seen(viewer: User, what: str) -> str:
@@ -308,4 +341,5 @@ def _image(row: Row) -> ImageRecord:
         cost_micros=row["cost_micros"],
         siblings=row["siblings"],
         damage=row["damage"],
+        tags=tuple(json.loads(row["tags"])),
     )

@@ -54,6 +54,7 @@ class Manifest:
                 "error": end.error,
                 "flags": end.flags,
                 "visibility": self.visibility,
+                "parents": call.parents,
                 "images": [asdict(image) for image in self.images],
                 "answer": base64.b64encode(end.skeleton).decode() if end.skeleton is not None else None,
             },
@@ -93,6 +94,7 @@ class Manifest:
             hold_micros=said["hold_micros"],
             process=said["process"],
             created_us=said["created_us"],
+            parents=tuple(said.get("parents", ())),  # there are none in those of before 2026-11-21
         )
         settlement = Settlement(
             request_id=said["id"],

@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 from pixie_proxy.config import LimitSettings
 from pixie_proxy.errors import InvalidValue, MissingParameter
+from pixie_proxy.gallery.tagging import normal_all
 
 T = TypeVar("T")
 
@@ -45,6 +46,17 @@ def models(said: Mapping[str, Any]) -> list[str] | None:
         message = "'models' must be a list of names; an empty one allows all."
         raise InvalidValue(message, param="models")
     return value
+
+
+def tags(said: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Read a list of tags, written as they are kept."""
+    value = said.get("tags")
+    if value is None:
+        return None
+    if not (isinstance(value, list) and all(isinstance(tag, str) for tag in value)):
+        message = "'tags' must be a list of texts."
+        raise InvalidValue(message, param="tags")
+    return normal_all(value)
 
 
 def text(said: Mapping[str, Any], name: str, default: str | None = None) -> str:

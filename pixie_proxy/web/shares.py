@@ -15,7 +15,7 @@ from pixie_proxy.web.pages import LIFETIMES_S, image_page, see_other
 from pixie_proxy.web.wire.images import list_json
 from pixie_proxy.web.wire.shares import share_json
 
-_MAX_LIFETIME_S = 10 * 365 * 86_400
+MAX_LIFETIME_S = 10 * 365 * 86_400
 
 
 async def make(request: web.Request) -> web.Response:
@@ -29,7 +29,7 @@ async def make(request: web.Request) -> web.Response:
     made = await context_of(request).shares.make(
         record,
         request[USER],
-        lifetime_s=fields.number(said, "expires_in_s", _MAX_LIFETIME_S),
+        lifetime_s=fields.number(said, "expires_in_s", MAX_LIFETIME_S),
         password=password,
         shows_prompt=fields.flag(said, "show_prompt") or False,
     )

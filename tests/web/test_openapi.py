@@ -138,6 +138,22 @@ async def test_answers_are_as_they_are_described(proxy: RunningProxy, upstream: 
     await see("DELETE /v1/images/{id}", image)
     await see("GET /v1/images", "/v1/images?deleted=true")
     await see("POST /v1/images/{id}/restore", f"{image}/restore")
+    await see("POST /v1/images/{id}/favorite", f"{image}/favorite")
+    await see("DELETE /v1/images/{id}/favorite", f"{image}/favorite")
+    bulk = {"ids": [image.rpartition("/")[2], "img_x"], "action": "tag", "tags": ["fox"]}
+    await see("POST /v1/images/bulk", "/v1/images/bulk", json=bulk)
+    await see("GET /v1/images/export", "/v1/images/export?tag=fox")
+    collection = await see("POST /v1/collections", "/v1/collections", json={"name": "Foxes"})
+    path = f"/v1/collections/{collection['id']}"
+    await see("GET /v1/collections/{collection}", path)
+    await see("POST /v1/collections/{collection}", path, json={"visibility": "team"})
+    await see("POST /v1/collections/{collection}/images", f"{path}/images", json={"add": bulk["ids"]})
+    await see("GET /v1/collections", "/v1/collections?owner=me")
+    await see("GET /v1/images", f"/v1/images?collection={collection['id']}")
+    await see("DELETE /v1/collections/{collection}", path)
+    share = await see("POST /v1/images/{id}/shares", f"{image}/shares", json={"expires_in_s": 60})
+    await see("GET /v1/images/{id}/shares", f"{image}/shares")
+    await see("DELETE /v1/images/{id}/shares/{share}", f"{image}/shares/{share['id']}")
 
     made = await see(
         "POST /v1/admin/users",
@@ -161,6 +177,8 @@ async def test_answers_are_as_they_are_described(proxy: RunningProxy, upstream: 
     await see("DELETE /v1/admin/keys/{key}", path)
     await see("GET /v1/admin/keys", "/v1/admin/keys")
     await see("GET /v1/admin/acts", "/v1/admin/acts")
+    await see("POST /v1/admin/users", "/v1/admin/users", json={"name": "eve"})
+    await see("DELETE /v1/admin/users/{user}", "/v1/admin/users/eve?confirm=eve")
 
     first = made["first_key"]["key"]
     await see("GET /v1/me", "/v1/me", first)

@@ -16,12 +16,25 @@ from pixie_proxy.web.openapi.images import IMAGES
 from pixie_proxy.web.openapi.making import MAKING
 from pixie_proxy.web.openapi.models import MODELS
 from pixie_proxy.web.openapi.money import MONEY
+from pixie_proxy.web.openapi.organising import ORGANISING
 from pixie_proxy.web.openapi.people import PEOPLE
 from pixie_proxy.web.openapi.words import Operation, Schema, Subject, content_of
 from pixie_proxy.web.routes import ROUTES, Route
 
-SUBJECTS = (MAKING, MODELS, IMAGES, MONEY, PEOPLE, HEALTH)
-FOR_BROWSERS = frozenset({"/login", "/static/{name}"})
+SUBJECTS = (MAKING, MODELS, IMAGES, ORGANISING, MONEY, PEOPLE, HEALTH)
+FOR_BROWSERS = frozenset(
+    {
+        "/login",
+        "/static/{name}",
+        "/s/{token}",
+        "/s/{token}/content",
+        "/s/{token}/thumbnail",
+        "/public",
+        "/public/{id}",
+        "/public/{id}/content",
+        "/public/{id}/thumbnail",
+    }
+)
 """Open addresses that are described nowhere, just as those for whoever is signed in: no program asks for pages."""
 
 _ABOUT = (

@@ -37,24 +37,32 @@ _BYTES = {mime: {"type": "string", "format": "binary"} for mime in EXTENSIONS}
 _PARTS = {206: _BYTES, 302: NO_BODY, 304: NO_BODY}
 _IMAGE = json(ref("Image"))
 
+FILTERS = {
+    "owner": text(),
+    "model": text(),
+    "kind": one_of(KINDS),
+    "visibility": one_of(VISIBILITIES),
+    "deleted": one_of(["true", "false"]),
+    "parent": id_of("img"),
+    "tag": text(),
+    "favorite": one_of(["true"]),
+    "collection": id_of("col"),
+}
+"""What a list of images can be narrowed to."""
+
 IMAGES = Subject(
     tag="Images",
     holes={"id": id_of("img"), "name": TEXT},
     operations={
         "GET /v1/images": Operation(
-            query={
-                **walk("img"),
-                "owner": text(),
-                "model": text(),
-                "kind": one_of(KINDS),
-                "visibility": one_of(VISIBILITIES),
-                "deleted": one_of(["true", "false"]),
-            },
+            query={**walk("img"), **FILTERS},
             answer=json(page_of("Image")),
         ),
         "GET /v1/images/{id}": Operation(answer=_IMAGE),
         "POST /v1/images/{id}": Operation(
-            body=json(change(visibility=one_of(VISIBILITIES), revoke_url=BOOLEAN)),
+            body=json(
+                change(visibility=one_of(VISIBILITIES), revoke_url=BOOLEAN, tags=nullable(list_of(TEXT)))
+            ),
             answer=_IMAGE,
             errors=(PermissionDenied, StorageUnavailable),
         ),
@@ -65,6 +73,8 @@ IMAGES = Subject(
         "POST /v1/images/{id}/restore": Operation(
             answer=_IMAGE, errors=(PermissionDenied, StorageUnavailable)
         ),
+        "POST /v1/images/{id}/favorite": Operation(answer=_IMAGE),
+        "DELETE /v1/images/{id}/favorite": Operation(answer=_IMAGE),
         "GET /v1/images/{id}/content": Operation(
             answer=_BYTES, also=_PARTS, errors=(RangeNotSatisfiable, StorageUnavailable)
         ),
@@ -103,6 +113,8 @@ IMAGES = Subject(
             content_url=nullable(TEXT),
             thumbnail_url=nullable(TEXT),
             parents=list_of(id_of("img")),
+            tags=list_of(TEXT),
+            favorite=BOOLEAN,
             cost_usd=nullable(USD),
             deleted_at=nullable(TIME_S),
         )

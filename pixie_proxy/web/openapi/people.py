@@ -98,6 +98,13 @@ PEOPLE = Subject(
             body=json(change(role=nullable(one_of(ROLES)), disabled=nullable(BOOLEAN), limits=_SET_LIMITS)),
             answer=json(ref("User")),
         ),
+        "DELETE /v1/admin/users/{user}": Operation(
+            query={"confirm": text()},
+            needs=("confirm",),
+            answer=json(
+                record(id=id_of("usr"), object=one_of(["user"]), deleted={"const": True}, images=COUNT)
+            ),
+        ),
         "GET /v1/admin/keys": Operation(
             query={**walk("key"), "user": text()}, answer=json(page_of("Key")), errors=(NotFound,)
         ),
