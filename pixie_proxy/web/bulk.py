@@ -30,11 +30,11 @@ async def change_images(request: web.Request) -> web.Response:
         message = f"Give 'action': {', '.join(ACTS)}."
         raise MissingParameter(message, param="action")
     visibility = fields.choice(said, "visibility", VISIBILITIES, None)
-    if (visibility is not None) != (act == "visibility"):
+    if ("visibility" in said) != (act == "visibility") or (act == "visibility" and visibility is None):
         message = "'visibility' belongs to the action 'visibility', and to no other."
         raise InvalidValue(message, param="visibility")
     tags = fields.tags(said) or ()
-    if bool(tags) != (act in {"tag", "untag"}):
+    if ("tags" in said) != (act in {"tag", "untag"}) or (act in {"tag", "untag"} and not tags):
         message = "'tags' belong to the actions 'tag' and 'untag', and to no other."
         raise InvalidValue(message, param="tags")
     done = await context_of(request).library.change_all(ids, request[USER], act, visibility, tags)

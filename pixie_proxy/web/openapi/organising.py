@@ -34,10 +34,17 @@ from pixie_proxy.web.openapi.words import (
 from pixie_proxy.web.shares import MAX_LIFETIME_S
 
 _IDS: Schema = {**list_of(TEXT), "minItems": 1, "maxItems": MAX_IDS}
-_TAGS: Schema = {**list_of(TEXT), "maxItems": MAX_TAGS}
+_TAGS: Schema = {**list_of(TEXT), "minItems": 1, "maxItems": MAX_TAGS}
+_PLAIN_ACTS = [act for act in ACTS if act not in {"visibility", "tag", "untag"}]
 _DONE = json(ref("Bulk"))
 _COLLECTION = json(ref("Collection"))
 _COLLECTION_FIELDS = {"name": text(MAX_TEXT), "visibility": nullable(one_of(COLLECTION_VISIBILITIES))}
+
+
+def _act(field: str, schema: Schema, acts: tuple[str, ...]) -> Schema:
+    """Describe a change of many images that needs one more field."""
+    return taken("ids", "action", field, **{"ids": _IDS, "action": one_of(acts), field: schema})
+
 
 ORGANISING = Subject(
     tag="Organise",
@@ -45,14 +52,13 @@ ORGANISING = Subject(
     operations={
         "POST /v1/images/bulk": Operation(
             body=json(
-                taken(
-                    "ids",
-                    "action",
-                    ids=_IDS,
-                    action=one_of(ACTS),
-                    visibility=nullable(one_of(VISIBILITIES)),
-                    tags=nullable(_TAGS),
-                )
+                {
+                    "anyOf": [
+                        taken("ids", "action", ids=_IDS, action=one_of(_PLAIN_ACTS)),
+                        _act("visibility", one_of(VISIBILITIES), ("visibility",)),
+                        _act("tags", _TAGS, ("tag", "untag")),
+                    ]
+                }
             ),
             answer=_DONE,
         ),
