@@ -74,6 +74,8 @@ class Bob:
     async def _note(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
         shown = {name.lower(): value for name, value in headers.items() if name.lower() not in _CLOCK}
         text = body.decode("latin-1")
+        if '"duration_s"' in text:  # how long one's own calls took has as many digits as it has
+            del shown["content-length"]
         self.seen.append((status, self._plain(str(sorted(shown.items()))), self._plain(text)))
 
     def _plain(self, text: str) -> str:
