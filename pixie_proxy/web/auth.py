@@ -19,13 +19,14 @@ from pixie_proxy.web.context import SESSION, USER, context_of
 from pixie_proxy.web.cookies import check_origin, check_read, token_of
 from pixie_proxy.web.forms import read_fields
 
-Access = Literal["open", "user", "maker", "admin", "admin key", "page", "maker page"]
+Access = Literal["open", "user", "maker", "admin", "admin key", "page", "maker page", "admin page"]
 """open: anyone · user: any good key or session · maker: may make and change images (not a viewer) · admin: admins ·
 admin key: admins with a key, never with a cookie · page: whoever is signed in, others are led to /login · maker page:
-as page, but not a viewer."""
+as page, but not a viewer · admin page: as page, but admins alone."""
 
 CSRF_FIELD, CSRF_HEADER = "csrf", "X-CSRF-Token"
 _READS = frozenset({"GET", "HEAD"})
+_ADMINS = "This is for admins."
 _VIEWER = "Your role is viewer: you may look at images, not make or change any. Ask the admin."
 
 
@@ -33,17 +34,14 @@ def guarded(handler: Handler, access: Access) -> Handler:
     """Let a handler run only for those whom its route is for; the check belongs to the route, not to the address."""
     if access == "open":
         return handler
-    return (
-        _guarded_page(handler, access) if access in {"page", "maker page"} else _guarded_call(handler, access)
-    )
+    return _guarded_page(handler, access) if access.endswith("page") else _guarded_call(handler, access)
 
 
 def _guarded_call(handler: Handler, access: Access) -> Handler:
     async def check(request: web.Request) -> web.StreamResponse:
         request[USER] = user = await _caller(request, takes_cookie=access != "admin key")
         if access in {"admin", "admin key"} and not user.is_admin:
-            message = "This is for admins."
-            raise PermissionDenied(message)
+            raise PermissionDenied(_ADMINS)
         if access == "maker" and user.role == "viewer":
             raise PermissionDenied(_VIEWER)
         return await handler(request)
@@ -61,6 +59,8 @@ def _guarded_page(handler: Handler, access: Access) -> Handler:
             await _check_change(request, session)
         if access == "maker page" and session.user.role == "viewer":
             raise PermissionDenied(_VIEWER)
+        if access == "admin page" and not session.user.is_admin:
+            raise PermissionDenied(_ADMINS)
         return await handler(request)
 
     return check

@@ -11,14 +11,16 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pixie_proxy.errors import ProxyError
-from pixie_proxy.records import id_time_us, to_datetime
+from pixie_proxy.records import User, id_time_us, to_datetime
 from pixie_proxy.web.context import SESSION
 from pixie_proxy.web.static import address_of
+from pixie_proxy.web.texts import t
 
 PAGE_HEADERS = {
     "Content-Security-Policy": (
-        "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self'; base-uri 'none';"
-        " frame-ancestors 'none'"
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self';"
+        " manifest-src 'self'; worker-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none';"
+        " require-trusted-types-for 'script'; trusted-types pixie"
     ),
     "X-Content-Type-Options": "nosniff",
     # Not no-referrer: under that a browser sends its own forms with `Origin: null`, which we refuse.
@@ -49,20 +51,31 @@ def error_page(request: web.Request, error: ProxyError) -> web.Response:
         request,
         "error.html",
         status=status,
-        title=_TITLES.get(status, HTTPStatus(status).phrase),
+        title=_title(status),
         message=error.message,
     )
     response.headers.update(error.headers)
     return response
 
 
-_TITLES = {
-    400: "That can’t be right",
-    403: "That is not for you",
-    404: "There is nothing here",
-    500: "Something broke",
-    503: "Not right now",
-}
+def see_other(path: str) -> web.Response:
+    """Lead a browser on after a form."""
+    return web.Response(status=303, headers={"Location": path, "Vary": "Cookie"})
+
+
+_TITLED = frozenset({400, 403, 404, 500, 503})
+
+
+def _title(status: int) -> str:
+    return t(f"error.{status}") if status in _TITLED else HTTPStatus(status).phrase
+
+
+def _menu(user: User) -> list[tuple[str, str, str]]:
+    """Give where somebody may go: the name of the place, its path and its icon."""
+    places = [("images", "/", "images"), ("create", "/create", "spark"), ("usage", "/usage", "chart")]
+    if user.role == "viewer":
+        places.remove(("create", "/create", "spark"))
+    return [*places, ("admin", "/admin", "gear")] if user.is_admin else places
 
 
 def _environment() -> Environment:
@@ -74,7 +87,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    templates.globals["static"] = address_of
+    templates.globals |= {"static": address_of, "t": t, "menu": _menu, "here": None}
     templates.filters |= {
         "day": lambda at_us: f"{to_datetime(at_us):%-d %b %Y}",
         "moment": lambda at_us: f"{to_datetime(at_us):%-d %B %Y, %H:%M} UTC",

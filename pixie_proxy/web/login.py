@@ -16,6 +16,7 @@ from pixie_proxy.web.cookies import check_origin, clear_token, set_token, token_
 from pixie_proxy.web.forms import read_fields
 from pixie_proxy.web.html import page
 from pixie_proxy.web.peers import client_of
+from pixie_proxy.web.texts import t
 
 ATTEMPTS: web.AppKey[Attempts] = web.AppKey("attempts")
 
@@ -41,15 +42,14 @@ async def login(request: web.Request) -> web.Response:
     client = client_of(request) or ""
     wait_s = attempts.wait_s(client, now_us)
     if wait_s:
-        message = f"Too many wrong keys. Try again in {wait_s} second{'s' if wait_s > 1 else ''}."
+        message = t("login.too_many", n=wait_s)
         response = page(request, "login.html", status=429, next=wanted, error=message)
         response.headers["Retry-After"] = str(wait_s)
         return response
     user = _user_of(request, fields.get("key", "").strip())
     if user is None:
         attempts.note_failure(client, now_us)
-        message = "That key is not known here, or not good any more. Ask the admin of this proxy for a key."
-        return page(request, "login.html", status=401, next=wanted, error=message)
+        return page(request, "login.html", status=401, next=wanted, error=t("login.wrong"))
     response = _see_other(wanted)
     set_token(request, response, await context_of(request).sessions.begin(user, token_of(request)))
     return response

@@ -24,7 +24,6 @@ from pixie_proxy.web import (
     metrics,
     models,
     ops,
-    pages,
     public,
     shared,
     shares,
@@ -34,6 +33,9 @@ from pixie_proxy.web import (
 from pixie_proxy.web.auth import Access, guarded
 from pixie_proxy.web.context import context_of
 from pixie_proxy.web.openapi.handler import openapi
+from pixie_proxy.web.pages import admin as admin_page
+from pixie_proxy.web.pages import create, image, wall
+from pixie_proxy.web.pages import usage as usage_page
 from pixie_proxy.web.static import static
 
 
@@ -103,17 +105,20 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/public/{id}", public.image, "open"),
     Route("GET", "/public/{id}/content", public.content, "open"),
     Route("GET", "/public/{id}/thumbnail", public.thumbnail, "open"),
-    Route("GET", "/", pages.gallery, "page"),
-    Route("GET", "/images/{id}", pages.image, "page"),
-    Route("POST", "/images/{id}/visibility", pages.set_visibility, "maker page"),
-    Route("POST", "/images/{id}/delete", pages.delete, "maker page"),
-    Route("POST", "/images/{id}/restore", pages.restore, "maker page"),
+    Route("GET", "/", wall.wall, "page"),
+    Route("GET", "/create", create.create, "maker page"),
+    Route("GET", "/usage", usage_page.usage, "page"),
+    Route("GET", "/admin", admin_page.admin, "admin page"),
+    Route("GET", "/images/{id}", image.image, "page"),
+    Route("POST", "/images/{id}/visibility", image.set_visibility, "maker page"),
+    Route("POST", "/images/{id}/delete", image.delete, "maker page"),
+    Route("POST", "/images/{id}/restore", image.restore, "maker page"),
     Route("POST", "/images/{id}/shares", shares.make_by_form, "maker page"),
     Route("POST", "/images/{id}/shares/{share}/revoke", shares.revoke_by_form, "maker page"),
     Route("GET", "/login", login.login_page, "open"),
     Route("POST", "/login", login.login, "open"),
     Route("POST", "/logout", login.logout, "page"),
-    Route("GET", "/static/{name}", static, "open"),
+    Route("GET", "/static/{version}/{name}", static, "open"),
     Route("GET", "/healthz", ops.healthz, "open"),
     Route("GET", "/readyz", ops.readyz, "open"),
     Route("GET", "/metrics", metrics.metrics, "admin key"),

@@ -11,7 +11,8 @@ from pixie_proxy.web import bodies, fields
 from pixie_proxy.web.context import USER, context_of
 from pixie_proxy.web.forms import read_fields
 from pixie_proxy.web.gallery import json_response
-from pixie_proxy.web.pages import LIFETIMES_S, image_page, see_other
+from pixie_proxy.web.html import see_other
+from pixie_proxy.web.pages.image import LIFETIMES_S, image_page
 from pixie_proxy.web.wire.images import list_json
 from pixie_proxy.web.wire.shares import share_json
 

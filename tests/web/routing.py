@@ -24,7 +24,7 @@ OPEN = {
     "GET /public/{id}/thumbnail",
     "GET /login",
     "POST /login",
-    "GET /static/{name}",
+    "GET /static/{version}/{name}",
     "GET /healthz",
     "GET /readyz",
 }

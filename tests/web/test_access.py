@@ -44,7 +44,7 @@ async def _refused(proxy: RunningProxy, route: Route, method: str, **headers: st
     status, answered, body = await proxy.request(
         method, path_of(route.path), key=None, headers=headers, allow_redirects=False
     )
-    if route.access in {"page", "maker page"}:
+    if route.access in {"page", "maker page", "admin page"}:
         assert status == 303
         assert answered["Location"].startswith("/login")
     else:
@@ -92,8 +92,8 @@ async def test_no_form_of_the_address_goes_around(proxy: RunningProxy, route: Ro
         f"http://localhost/healthz/..{path}",
         f"/{path}",
         f"/.{path}",
-        f"/static/..{path}",
-        f"/static/%2e%2e{path}",
+        f"/static/x/..{path}",
+        f"/static/x/%2e%2e{path}",
         path.replace("/", "/%2f", 1),
         f"{path}%00",
         f"{path}/../healthz",
@@ -230,8 +230,10 @@ CLASSES: dict[str, tuple[str, dict[str, str | None]]] = {
     "page": (
         "/",
         {
-            "Content-Security-Policy": "default-src 'none'; img-src 'self'; style-src 'self'; form-action 'self';"
-            " base-uri 'none'; frame-ancestors 'none'",
+            "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
+            " img-src 'self' data: blob:; connect-src 'self'; manifest-src 'self'; worker-src 'self';"
+            " form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script';"
+            " trusted-types pixie",
             "Cache-Control": "private, no-store",
             "Referrer-Policy": "same-origin",
             "Cross-Origin-Opener-Policy": "same-origin",
@@ -268,7 +270,7 @@ CLASSES: dict[str, tuple[str, dict[str, str | None]]] = {
         },
     ),
     "static": (
-        "/static/pixie.css",
+        "/static/x/base.css",
         {
             "Content-Security-Policy": "default-src 'none'; sandbox",
             "Cache-Control": "public, no-cache",
@@ -288,7 +290,10 @@ async def test_headers_of_each_class_of_routes(
     (image_id,) = await make(proxy)
     browser = await sign_in(proxy)
     path, expected = CLASSES[kind]
-    same_class = {"page": ["/login", "/nothing", "/images/{id}", "/images/x"], "static": ["/static/icon.svg"]}
+    same_class = {
+        "page": ["/login", "/nothing", "/images/{id}", "/images/x"],
+        "static": ["/static/x/icon.svg"],
+    }
     for each in [path, *same_class.get(kind, [])]:
         _, headers, _ = await browser.get(path_of(each, image_id))
         if each == "/login":

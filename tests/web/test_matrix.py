@@ -33,7 +33,7 @@ Proof = Literal["key", "token", "none", "foreign"]
 Outcome = Literal["in", "nobody", "forbidden", "forged"]
 
 READS = ("GET", "HEAD")
-PAGES = ("page", "maker page")
+PAGES = ("page", "maker page", "admin page")
 PROOFS: frozenset[Proof] = frozenset(get_args(Proof))
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 TRICKS: list[dict[str, str]] = [
@@ -73,7 +73,7 @@ class Caller:
             return "forged"
         if self.proof == "none" and not is_read:
             return "forged"
-        is_admins = route.access in {"admin", "admin key"}
+        is_admins = route.access in {"admin", "admin key", "admin page"}
         is_makers = route.access in {"maker", "maker page"}
         barred = (is_admins and self.role != "admin") or (is_makers and self.role == "viewer")
         return "forbidden" if barred else "in"

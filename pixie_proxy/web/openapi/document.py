@@ -25,7 +25,7 @@ SUBJECTS = (MAKING, MODELS, IMAGES, ORGANISING, MONEY, PEOPLE, HEALTH)
 FOR_BROWSERS = frozenset(
     {
         "/login",
-        "/static/{name}",
+        "/static/{version}/{name}",
         "/s/{token}",
         "/s/{token}/content",
         "/s/{token}/thumbnail",

@@ -1,0 +1,51 @@
+// Talk to the proxy's own API as the person who is signed in; its errors become ApiError.
+
+import { t } from "./texts.js";
+
+/** What the proxy answered instead: OpenAI's envelope, whose message is written for people. */
+export class ApiError extends Error {
+  constructor(status, { message, code = null, param = null }, headers = new Headers()) {
+    super(message);
+    Object.assign(this, { name: "ApiError", status, code, param, headers });
+  }
+}
+
+/** The session's token, which every change shows. */
+export const csrf = document.querySelector('meta[name="csrf"]')?.content ?? "";
+
+/** Send a request and give its Response, which is good. `json` or `form` (FormData) is its body. Throws ApiError. */
+export async function send(method, path, { json, form, headers = {}, signal } = {}) {
+  const said = { ...headers };
+  if (method !== "GET") said["X-CSRF-Token"] = csrf;
+  if (json !== undefined) said["Content-Type"] = "application/json";
+  const body = json === undefined ? form : JSON.stringify(json);
+  let response;
+  try {
+    response = await fetch(path, { method, headers: said, body, signal, redirect: "error" });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new ApiError(0, { message: t("site.unreachable"), code: "unreachable" });
+  }
+  if (!response.ok) throw await errorOf(response);
+  return response;
+}
+
+/** Send a request and give the JSON of its answer. Throws ApiError. */
+export async function call(method, path, options) {
+  return (await send(method, path, options)).json();
+}
+
+async function errorOf(response) {
+  let error;
+  try {
+    ({ error } = await response.json());
+  } catch {
+    // a front proxy's page, perhaps: the status is all there is
+  }
+  if (response.status === 401) location.assign(`/login?next=${encodeURIComponent(here())}`);
+  return new ApiError(response.status, error ?? { message: response.statusText || `${response.status}` }, response.headers);
+}
+
+function here() {
+  return location.pathname + location.search;
+}
