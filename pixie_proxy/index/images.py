@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from pixie_proxy.index import Row, Tx
+from pixie_proxy.index import Row, Tx, search
+from pixie_proxy.index.rights import Right, rights
 from pixie_proxy.index.walking import Walk
-from pixie_proxy.records import VISIBILITIES, ImageRecord, Kind, Page, StoredImage, User, Visibility
+from pixie_proxy.index.words import Phrase, phrases
+from pixie_proxy.records import ImageRecord, Kind, Page, StoredImage, User, Visibility
 
 _SELECT = (
     "SELECT i.id, i.request_id, i.position, i.owner_id, u.name AS owner_name, i.ref, i.mime, i.size_bytes,"
@@ -15,12 +18,6 @@ _SELECT = (
     " i.expires_us, i.kind, i.model, r.prompt, r.params, r.cost_micros, i.siblings, i.damage"
     " FROM images i JOIN users u ON u.id = i.owner_id JOIN requests r ON r.id = i.request_id"
 )
-_OWN = "i.owner_id = :viewer"
-_SEEN: dict[Visibility, str] = {
-    "private": "i.visibility = 'private'",
-    "team": "i.visibility = 'team'",
-    "public": "i.visibility = 'public'",
-}
 
 
 def insert(
@@ -41,8 +38,10 @@ def insert(
 
     `siblings` is how many images the call made, if these are not all of them. Returns how many are new.
     """
-    return sum(
-        tx.run(
+    new = [
+        image
+        for image in images
+        if tx.run(
             "INSERT INTO images (id, request_id, position, owner_id, ref, mime, size_bytes, width, height, sha256,"
             " revised_prompt, visibility, created_us, expires_us, kind, model, siblings)"
             " VALUES (:id, :request_id, :position, :owner_id, :ref, :mime, :size_bytes, :width, :height, :sha256,"
@@ -66,8 +65,15 @@ def insert(
             model=model,
             siblings=siblings or len(images),
         )
-        for image in images
-    )
+        > 0
+    ]
+    if new:
+        call = tx.one("SELECT prompt FROM requests WHERE id = :id", id=request_id)
+        prompt = None if call is None else call["prompt"]
+        about: Any = {"owner_id": owner_id, "visibility": visibility, "model": model, "kind": kind}
+        for image in new:
+            search.add(tx, image.id, (prompt, image.revised_prompt), **about)
+    return len(new)
 
 
 def get(tx: Tx, image_id: str) -> ImageRecord | None:
@@ -164,6 +170,7 @@ def page(
     viewer: User,
     walk: Walk,
     *,
+    question: str | None = None,
     owner_id: str | None = None,
     model: str | None = None,
     kind: Kind | None = None,
@@ -172,11 +179,9 @@ def page(
 ) -> Page[ImageRecord]:
     """List what `viewer` may see: their own images and those shared with the team, admins every one.
 
+    `question`: only those whose texts have what it asks for (`words.phrases`); none, where that is no word.
     `deleted` lists the trash instead: one's own, for admins everybody's.
     """
-    rights = _rights(viewer, owner_id, visibility, deleted=deleted)
-    if not rights:
-        return Page(items=[], has_more=False)
     filters = [
         fragment
         for fragment, value in (
@@ -188,29 +193,53 @@ def page(
         if value is not None
     ]
     filters += [*walk.filters("i.id"), "i.deleted_us IS NOT NULL" if deleted else "i.deleted_us IS NULL"]
-    walks = [
-        "SELECT i.id FROM images i WHERE "
-        + " AND ".join([*filters, *right])
-        + " ORDER BY i.id"
-        + walk.direction
-        + " LIMIT :rows"
-        for right in rights
+    values = {
+        "viewer": viewer.id,
+        "owner_id": owner_id,
+        "model": model,
+        "kind": kind,
+        "visibility": visibility,
+        **walk.values("img"),
+    }
+    asked = None if question is None else phrases(question)
+    found = [
+        image_id
+        for right in rights(viewer, owner_id, visibility, deleted=deleted)
+        for image_id in _ids(tx, asked, right, walk, [*filters, *right.conditions], values)
     ]
+    nearest = sorted(found, reverse=walk.direction == " DESC")[: values["rows"]]
+    ids = {f"id{number}": image_id for number, image_id in enumerate(nearest)}
     rows = tx.all(
         _SELECT
         + " WHERE i.id IN ("
-        + " UNION ALL ".join([f"SELECT w{n}.id FROM ({one}) w{n}" for n, one in enumerate(walks)])
+        + ", ".join([f":{name}" for name in ids])
         + ") ORDER BY i.id"
-        + walk.direction
-        + " LIMIT :rows",
-        viewer=viewer.id,
-        owner_id=owner_id,
-        model=model,
-        kind=kind,
-        visibility=visibility,
-        **walk.values("img"),
+        + walk.direction,
+        **ids,
     )
     return walk.page([_image(row) for row in rows])
+
+
+def _ids(
+    tx: Tx,
+    asked: list[Phrase] | None,
+    right: Right,
+    walk: Walk,
+    conditions: list[str],
+    values: Mapping[str, Any],
+) -> list[str]:
+    """Give the ids of the first images of a list, along the walk."""
+    if asked is not None:
+        return search.find(tx, asked, right, walk, conditions, values) if asked else []
+    rows = tx.all(
+        "SELECT i.id FROM images i WHERE "
+        + " AND ".join(conditions)
+        + " ORDER BY i.id"
+        + walk.direction
+        + " LIMIT :rows",
+        **values,
+    )
+    return [row["id"] for row in rows]
 
 
 def owners(tx: Tx, viewer: User) -> list[str]:
@@ -239,32 +268,13 @@ def models(tx: Tx, viewer: User) -> list[str]:
 
 def _has_seen(viewer: User, what: str) -> str:
     """Write the condition that there is an image of this kind which `viewer` may see."""
-    rights = _rights(viewer, None, None, deleted=False)
     looks = [
-        "EXISTS (SELECT 1 FROM images i WHERE i.deleted_us IS NULL AND " + " AND ".join([what, *right]) + ")"
-        for right in rights
+        "EXISTS (SELECT 1 FROM images i WHERE i.deleted_us IS NULL AND "
+        + " AND ".join([what, *right.conditions])
+        + ")"
+        for right in rights(viewer)
     ]
     return "(" + " OR ".join(looks) + ")"
-
-
-def _rights(
-    viewer: User, owner_id: str | None, visibility: Visibility | None, *, deleted: bool
-) -> list[tuple[str, ...]]:
-    """Say what a viewer may see as conditions of which exactly one holds; each is a walk along an index of its own.
-
-    As one condition with OR, a listing would walk past every image that others keep private.
-    """
-    if deleted:
-        return [() if viewer.is_admin else (_OWN,)]
-    rights: list[tuple[str, ...]] = []
-    for each in VISIBILITIES:
-        if visibility not in (None, each):
-            continue
-        if each != "private" or viewer.is_admin:
-            rights.append((_SEEN[each],))
-        elif owner_id in (None, viewer.id):
-            rights.append((_SEEN[each], _OWN))
-    return rights
 
 
 def _image(row: Row) -> ImageRecord:
