@@ -7,6 +7,7 @@ from aiohttp import web
 
 from pixie_proxy.errors import InvalidValue, MissingParameter
 from pixie_proxy.index import Tx, images, users
+from pixie_proxy.index.words import phrases
 from pixie_proxy.records import KINDS, VISIBILITIES, ImageRecord, Page, User
 from pixie_proxy.web import bodies, queries
 from pixie_proxy.web.context import USER, Context, context_of
@@ -14,14 +15,14 @@ from pixie_proxy.web.wire.images import deleted_json, image_json, list_json
 from pixie_proxy.web.wire.people import user_json
 
 _BOOLEANS = ("true", "false")
-_NAMES = queries.WALK | {"owner", "model", "kind", "visibility", "deleted"}
+_NAMES = queries.WALK | {"q", "owner", "model", "kind", "visibility", "deleted"}
 
 
 async def list_images(request: web.Request) -> web.Response:
     """List what the caller may see, newest first; or, with `deleted`, what is theirs in the trash."""
     context, viewer = context_of(request), request[USER]
     queries.check_names(request, _NAMES)
-    walk = queries.walk(request, "img", "an image")
+    walk, question = queries.walk(request, "img", "an image"), _question(request)
     owner, model = queries.text(request, "owner"), queries.text(request, "model")
     kind = queries.choice(request, "kind", KINDS)
     visibility = queries.choice(request, "visibility", VISIBILITIES)
@@ -35,6 +36,7 @@ async def list_images(request: web.Request) -> web.Response:
             tx,
             viewer,
             walk,
+            question=question,
             owner_id=owner_id,
             model=model,
             kind=kind,
@@ -100,6 +102,15 @@ def json_response(body: object) -> web.Response:
         content_type="application/json",
         headers={"Cache-Control": "private, no-store", "Vary": "Authorization, Cookie"},
     )
+
+
+def _question(request: web.Request) -> str | None:
+    """Read what is searched for. Raises InvalidValue where there is no word in it: nothing could ever be found."""
+    question = queries.text(request, "q")
+    if question is not None and not phrases(question):
+        message = "'q' must have a word to search for, such as fox, fox* or \"red fox\"."
+        raise InvalidValue(message, param="q")
+    return question
 
 
 def _image(context: Context, record: ImageRecord, viewer: User) -> dict[str, object]:

@@ -35,6 +35,17 @@ _CHANGES: list[tuple[str, str, Any]] = [
     ("GET", "/content", None),
     ("POST", "", {"revoke_url": True}),
 ]
+SOUGHT = (
+    "bob",
+    "carol",
+    "carol*",
+    "s",
+    "bob+1*",
+    "%22carol+s+1%22",
+    "s&owner=carol",
+    "carol&deleted=true",
+    "c*&order=asc",
+)
 _CLOCK = {"date", "x-request-id", "last-modified", "age"}
 
 
@@ -108,7 +119,7 @@ def plan(random: Random, steps: int) -> list[tuple[str, int, int]]:
     kinds = (
         "make", "list", "owner", "model", "trash", "before", "image", "content", "thumbnail", "unchanged", "hide",
         "show", "delete", "restore", "ledger", "usage", "me", "models", "balance", "estimate", "wall", "page", "carols",
-        "broken",
+        "broken", "search",
     )  # fmt: skip
     drawn = [(random.choice(kinds), random.randrange(10**6), random.randrange(1, 30)) for _ in range(steps)]
     return [("make", 0, 1), *drawn]
@@ -142,12 +153,13 @@ async def step(bob: Bob, kind: str, which: int, limit: int) -> None:
         "balance": ("GET", "/v1/credits/balance", None),
         "estimate": ("POST", "/v1/images/estimate", {**ASKED, "prompt": "a fox"}),
         "carols": ("GET", "/v1/requests?owner=carol", None),
+        "search": ("GET", f"/v1/images?q={SOUGHT[which % len(SOUGHT)]}&limit={limit}", None),
         "broken": ("POST", GENERATIONS, {"prompt": ""}),
     }
     if kind == "make":
         await bob.make(which)
     elif kind == "wall":
-        await bob.open(f"/?owner={('me', 'carol', 'bob')[which % 3]}" if which % 4 else "/")
+        await bob.open(f"/?owner={('me', 'carol', 'bob')[which % 3]}" if which % 4 else "/?q=carol*")
     elif kind == "page":
         await bob.open(f"/images/{image}")
     else:
