@@ -50,18 +50,22 @@ from run to run, which is why counts matter.
 
 
 def combined(runs: Iterable[dict[str, Any]]) -> dict[str, Any] | None:
-    """Put runs together: the newest one, with the tests that it did not run as the newest before it left them.
+    """Put runs together: of each test its last run counts, whatever its parameters were then.
 
-    Each test is given the `commit` that it was run at. None where nothing was measured yet.
+    Each is given the `commit` that it was run at; all else is the newest run's. None where nothing was measured yet.
     """
-    ordered = sorted(runs, key=lambda raw: str(raw["date"]), reverse=True)
-    tests: dict[str, dict[str, Any]] = {}
+    ordered = sorted(runs, key=lambda raw: str(raw["date"]))
+    last: dict[str, tuple[str, str]] = {}
     for raw in ordered:
-        known = {_function(name) for name in tests}
         for name, test in raw["tests"].items():
-            if _function(name) not in known:
-                tests[name] = {**test, "commit": raw["commit"]}
-    return {**ordered[0], "tests": tests} if ordered else None
+            last[_function(name)] = max(last.get(_function(name), ("", "")), (test["date"], raw["commit"]))
+    tests = {
+        name: {**test, "commit": raw["commit"]}
+        for raw in ordered
+        for name, test in raw["tests"].items()
+        if last[_function(name)][1] == raw["commit"]
+    }
+    return {**ordered[-1], "tests": tests} if ordered else None
 
 
 def measured() -> dict[str, Any] | None:

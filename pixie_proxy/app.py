@@ -15,12 +15,14 @@ from aiohttp import web
 from pixie_proxy import backends
 from pixie_proxy.accounts.declared import FirstAdmin, make_first_admin, sync_declared
 from pixie_proxy.accounts.directory import Directory
+from pixie_proxy.accounts.erasing import Erasing
 from pixie_proxy.accounts.sessions import Sessions
 from pixie_proxy.config import Settings
-from pixie_proxy.config.idle import warn_of_idle_settings
+from pixie_proxy.config.doubts import warn_of_doubts
 from pixie_proxy.errors import ConfigError, ProxyError, StorageUnavailable
 from pixie_proxy.gallery.library import Library
 from pixie_proxy.gallery.retention import Retention
+from pixie_proxy.gallery.shares import Shares
 from pixie_proxy.gallery.sharing import LinkSigner
 from pixie_proxy.gallery.thumbnails import Thumbnails, forget_thumbnails
 from pixie_proxy.gallery.upkeep import Upkeep
@@ -56,6 +58,7 @@ from pixie_proxy.web.login import ATTEMPTS
 from pixie_proxy.web.observe import observe
 from pixie_proxy.web.peers import PEERS, Peers
 from pixie_proxy.web.routes import build
+from pixie_proxy.web.shared import TRIES, Tries
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +79,7 @@ def create_app(settings: Settings) -> web.Application:
     )
     app.add_routes(build())
     app[ATTEMPTS] = Attempts()
+    app[TRIES] = Tries()
     app[PEERS] = Peers(settings.server.trusted_proxies)
 
     async def life(app: web.Application) -> AsyncIterator[None]:
@@ -90,7 +94,7 @@ def create_app(settings: Settings) -> web.Application:
 @asynccontextmanager
 async def open_context(settings: Settings) -> AsyncIterator[Context]:
     """Open everything that handlers work with. Raises ConfigError with the remedy."""
-    warn_of_idle_settings(settings)
+    warn_of_doubts(settings)
     backends.prepare_data_dir(settings)
     prices = load_prices(settings.models.own_prices)
     catalog = Catalog(settings.models, frozenset(prices.models()))
@@ -122,7 +126,8 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         depth = DepthGauge(spool.root, spool)
         if spool.max_bytes is not None:
             await asyncio.to_thread(depth.measure)  # it may be full of what an earlier process left
-        links = LinkSigner(await _link_secret(index), settings.link_base(settings.server.port))
+        secret = await _link_secret(index)
+        links = LinkSigner(secret, settings.link_base(settings.server.port))
         directory = await _open_directory(settings, index)
         finisher = Finisher(index, storage, metrics.call_ended)
         billing = Billing(prices)
@@ -156,7 +161,9 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             metrics=metrics,
         )
         thumbnails_dir = data_dir / "thumbnails"
-        upkeep = Upkeep(index, storage, background, partial(forget_thumbnails, thumbnails_dir))
+        forget = partial(forget_thumbnails, thumbnails_dir)
+        upkeep = Upkeep(index, storage, background, forget, spool.holds)
+        erasing = Erasing(index, spool.partials, upkeep.nudge)
         library = Library(index, kept, links, upkeep, settings.gallery.retention_days)
         thumbnails = Thumbnails(thumbnails_dir, library, background)
         closing.push_async_callback(thumbnails.close)
@@ -177,6 +184,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         background.spawn(metrics.watch_loop(), "loop lag")
         background.spawn(Recovery(spool, index, storage, finisher, writers).run(), "recovery")
         background.spawn(upkeep.run(), "upkeep")
+        background.spawn(erasing.run(), "erasing")
         background.spawn(deliveries.run(), "deliveries")
         background.spawn(spool.partials.run(), "partial images")
         retention = Retention(index, storage, upkeep, settings.gallery, metrics.retention_held)
@@ -186,9 +194,11 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             index=index,
             directory=directory,
             sessions=Sessions(index, directory),
+            erasing=erasing,
             generation=generation,
             library=library,
             links=links,
+            shares=Shares(index, secret, handlers),
             thumbnails=thumbnails,
             catalog=catalog,
             prices=prices,

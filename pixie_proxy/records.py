@@ -14,15 +14,17 @@ from typing import Any, Generic, Literal, NamedTuple, TypedDict, TypeVar
 
 import uuid_utils
 
-IdKind = Literal["img", "req", "key", "usr", "shr", "cor", "act"]
+IdKind = Literal["img", "req", "key", "usr", "shr", "cor", "act", "col"]
 Role = Literal["admin", "member", "viewer"]
 Kind = Literal["generation", "edit", "variation"]
 Visibility = Literal["private", "team", "public"]
+CollectionVisibility = Literal["private", "team"]
 State = Literal["admitted", "sent", "done", "failed", "unknown"]
 PartyKind = Literal["team", "user", "key"]
 
 ROLES: tuple[Role, ...] = ("admin", "member", "viewer")
 VISIBILITIES: tuple[Visibility, ...] = ("private", "team", "public")
+COLLECTION_VISIBILITIES: tuple[CollectionVisibility, ...] = ("private", "team")
 KINDS: tuple[Kind, ...] = ("generation", "edit", "variation")
 MOST = 10**9
 """No limit of anything is as high: whoever writes one means something else."""
@@ -33,7 +35,7 @@ T = TypeVar("T")
 
 _ALPHABET = "0123456789abcdefghijklmnopqrstuv"
 _PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
-_ID = re.compile(r"(img|req|key|usr|shr|cor|act)_[0-9a-v]{26}")
+_ID = re.compile(r"(img|req|key|usr|shr|cor|act|col)_[0-9a-v]{26}")
 
 
 def base32hex(number: int, characters: int) -> str:
@@ -217,6 +219,19 @@ class ImageRecord:
     expires_us: int | None = None
     damage: str | None = None
     """What `pixie verify` found wrong with its bytes: they are not served until it finds them good again."""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collection:
+    """A named set of images."""
+
+    id: str
+    owner_id: str
+    owner_name: str
+    name: str
+    visibility: CollectionVisibility
+    created_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +261,8 @@ class CallRecord:
     hold_micros: int
     process: str
     created_us: int
+    parents: tuple[str, ...] = ()
+    """The images of ours that it edits. What is read from the ledger goes without them: see `index.lineage`."""
 
     @property
     def accounts(self) -> tuple[str, ...]:

@@ -168,6 +168,11 @@ def test_secrets_that_can_not_be_read_stop_the_start(load: Load, tmp_path: Path)
         ("limits: {usd_per_day: .nan}", "limits.usd_per_day: input should be a finite number"),
         ("users: [{name: a}]", "users[0]: give either key or key_sha256"),
         (f"users: [{{name: a, key: {KEY}, key_sha256: {DIGEST}}}]", "users[0]: give either key or key_sha256"),
+        (
+            f"users: [{{name: a, key_sha256: {hashlib.sha256().hexdigest()}}}]",
+            "users[0]: that is the SHA-256 of an empty text, not of a key",
+        ),
+        ("users: [{name: a, key: ''}]", "users[0].key: value should have at least 8 items after validation, not 0"),
         (f"users: [{{name: a, key: {KEY}}}, {{name: a, key: other678}}]", "users: declared twice: a"),
         (f"users: [{{name: a, key: {KEY}}}, {{name: b, key_sha256: {DIGEST}}}]", "users: have the same key: a, b"),
     ],

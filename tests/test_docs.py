@@ -317,6 +317,12 @@ def test_the_answers_in_the_docs_have_the_real_fields(demo: Demo) -> None:
         "admin user": demo.ask("/v1/admin/users")["data"][0],
         "key": demo.ask("/v1/admin/keys")["data"][0],
         "act": demo.ask("/v1/admin/acts")["data"][0],
+        "share": demo.ask(f"/v1/images/{listed['data'][0]['id']}/shares", {}),
+        "image.bulk": demo.ask(
+            "/v1/images/bulk",
+            {"ids": [listed["first_id"]], "action": "visibility", "visibility": "team"},
+        ),
+        "collection": demo.ask("/v1/collections", {"name": "Foxes"}),
         "answer": made,
         "error": demo.ask("/v1/images/generations", {"prompt": "a fox", "n": 11}),
     }

@@ -81,7 +81,7 @@ def test_figures_of_several_tests_add_up() -> None:
 
 def test_runs_are_put_together() -> None:
     """Of each test its newest run counts, whatever its parameters were; a row says where that was an earlier commit."""
-    old = ended({"statement": "R1", "kills": 7})
+    old = {**ended({"statement": "R1", "kills": 7}), "date": "2026-11-20"}
     earlier = raw_of(
         **{
             "tests/a.py::test_a": old,

@@ -40,7 +40,8 @@ set -e
 case "$1" in
 start)
     set -a; . {root}/etc/pixie/env; set +a
-    pixie serve --config {root}/etc/pixie/config.yaml 2> {root}/log > /dev/null &
+    : > {root}/log
+    pixie serve --config {root}/etc/pixie/config.yaml 2>> {root}/log > /dev/null &
     echo $! > {root}/pid
     until grep -q "serves http" {root}/log; do kill -0 $(cat {root}/pid); sleep 0.1; done ;;
 stop)

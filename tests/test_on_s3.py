@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import random
 import sys
 from collections.abc import AsyncIterator
@@ -20,6 +21,8 @@ from pixie_proxy.storage import MANIFEST, SENTINEL
 from pixie_proxy.storage.bucket import Bucket
 from tests.cli.running import Ended, pixie, pixie_here
 from tests.support import outside
+from tests.support.figures import RecordFigure
+from tests.support.person import Person
 from tests.support.pictures import png, svg
 from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, RunningProxy, run_proxy, spawn_proxy
 from tests.support.s3_relay import Call, Fault, S3Relay, calm
@@ -158,6 +161,35 @@ async def test_callers_do_not_notice_that_s3_is_away(
         assert await outside.content(proxy, before) == PICTURE
 
 
+async def test_a_deleted_user_leaves_no_object(
+    tmp_path: Path,
+    upstream: ScriptedUpstream,
+    s3: dict[str, Any],
+    relay: S3Relay,
+    record_figure: RecordFigure,
+) -> None:
+    """R89, with the bucket away meanwhile and an image still in the spool; what somebody else has stays."""
+    data = tmp_path / "data"
+    async with run_proxy(data, upstream.base_url, storage=storage(s3)) as proxy:
+        person = await Person.join(proxy, 7)
+        await person.live(proxy, upstream)
+        upstream.default(*image_json([PICTURE]))
+        image = await make(proxy)
+        await relay.go_away()
+        upstream.script(image_json([person.picture("the spool")]))
+        told = {"prompt": person.word("prompt of an image in the spool")}
+        outside.json_of(await proxy.request("POST", GENERATIONS, json=told, key=person.key))
+        status, said = await person.delete(proxy)
+        assert (status, said["images"]) == (200, 6)
+        assert [each["id"] for each in await outside.gallery(proxy)] == [image["id"]]
+        await relay.come_back()
+        await eventually(lambda: not person.traces(data), 60)
+        await eventually(lambda: not outside.rows(data, "SELECT request_id FROM states_to_write"), 60)
+        assert await objects(s3) == of_call(image["request_id"], 1)
+        assert await outside.content(proxy, image) == PICTURE
+    record_figure("R89", users=1, violations=0)
+
+
 def damages(seed: int, number: int) -> list[Fault]:
     """Give faults that spoil each answer of the bucket: flipped bits; short ones and cuts that no resuming mends."""
     lot = random.Random(seed)
@@ -265,7 +297,10 @@ async def test_a_kill_between_two_uploads_loses_nothing(
 async def test_readers_can_be_sent_to_the_bucket(
     tmp_path: Path, upstream: ScriptedUpstream, s3: dict[str, Any]
 ) -> None:
-    """With storage.s3.serve: redirect, GETs of programs and of links; signed for a minute, of the right type."""
+    """With storage.s3.serve: redirect, GETs of programs and of links; signed for a minute, of the right type.
+
+    Not those of shares, which may be revoked within that minute.
+    """
     upstream.default(*image_json([PICTURE]))
     async with run_proxy(
         tmp_path / "data", upstream.base_url, storage=storage(s3, serve="redirect")
@@ -294,6 +329,11 @@ async def test_readers_can_be_sent_to_the_bucket(
                 assert answer.status == 403
         status, _, _ = await proxy.request("HEAD", image["content_url"], allow_redirects=False)
         assert status == 200
+        _, _, made = await proxy.request("POST", f"/v1/images/{image['id']}/shares", json={})
+        shared = "/s/" + json.loads(made)["url"].rpartition("/")[2] + "/content"
+        for key in (MEMBER_KEY, None):
+            status, _, body = await proxy.request("GET", shared, key=key, allow_redirects=False)
+            assert (status, body) == (200, PICTURE)
         etag = f'"{image["sha256"]}"'
         status, _, _ = await proxy.request(
             "GET", link, key=None, headers={"If-None-Match": etag}, allow_redirects=False

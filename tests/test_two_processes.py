@@ -8,8 +8,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from tests.support.figures import RecordFigure
+from tests.support.outside import json_of
 from tests.support.pictures import png
-from tests.support.proxy import RunningProxy, spawn_proxy
+from tests.support.proxy import ADMIN_KEY, RunningProxy, spawn_proxy
 from tests.support.upstream import ScriptedUpstream, image_json, pause
 from tests.support.waiting import eventually
 
@@ -48,6 +52,46 @@ async def test_a_running_server_feels_what_the_command_line_changes(
         assert await answers_with(proxy, key, 200) < FELT_WITHIN_S
         await pixie(data, "key", "revoke", key[:7])
         assert await answers_with(proxy, key, 401) < FELT_WITHIN_S
+
+
+@pytest.mark.parametrize("rounds", [1, pytest.param(10, marks=pytest.mark.torture)])
+async def test_a_dead_key_is_dead_in_every_process(
+    tmp_path: Path, upstream: ScriptedUpstream, record_figure: RecordFigure, rounds: int
+) -> None:
+    """Revoked, rotated without an overlap, or its user's disabled, by one process: the other knows within 2 s (R68)."""
+    data = tmp_path / "data"
+    felt_s = []
+    async with spawn_proxy(data, upstream.base_url) as one, spawn_proxy(data, upstream.base_url) as two:
+
+        async def live_and_die(end: str, number: int) -> None:
+            user = await administer(one, "users", {"name": f"{end} {number}"})
+            key, key_id = user["first_key"]["key"], user["first_key"]["id"]
+            felt_s.append(await answers_with(two, key, 200))
+            if end == "revoked":
+                await administer(one, f"keys/{key_id}", method="DELETE")
+            elif end == "disabled":
+                await administer(one, f"users/{user['id']}", {"disabled": True})
+            else:
+                fresh = await administer(one, f"keys/{key_id}/rotate", {"overlap_s": 0})
+                felt_s.append(await answers_with(two, fresh["key"], 200))
+            assert (await one.request("GET", "/v1/me", key=key))[0] == 401
+            felt_s.append(await answers_with(two, key, 401))
+
+        for number in range(rounds):
+            await asyncio.gather(*[live_and_die(end, number) for end in ("revoked", "rotated", "disabled")])
+    late = sum(each >= FELT_WITHIN_S for each in felt_s)
+    record_figure("R68", changes=len(felt_s), processes=2, slowest_s=max(felt_s), violations=late)
+    assert late == 0
+
+
+async def administer(
+    proxy: RunningProxy, what: str, body: Any = None, method: str = "POST"
+) -> dict[str, Any]:
+    """Do an act of an admin's."""
+    said: dict[str, Any] = json_of(
+        await proxy.request(method, f"/v1/admin/{what}", json=body or {}, key=ADMIN_KEY)
+    )
+    return said
 
 
 LIMITED = {

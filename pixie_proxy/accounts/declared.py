@@ -12,11 +12,14 @@ from pixie_proxy.accounts import people
 from pixie_proxy.accounts.keys import new_key, shown_prefix
 from pixie_proxy.accounts.version import raise_version
 from pixie_proxy.config import DeclaredUser
+from pixie_proxy.errors import ConfigError
 from pixie_proxy.index import Index, Tx, users
 from pixie_proxy.index.users import StoredKey, StoredUser
 from pixie_proxy.records import new_id
 
 ADMIN_KEY_FILE = "admin.key"
+_LEAST_KEY = 8
+"""Characters of a key that is brought, as of one that is declared."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,12 +36,17 @@ async def sync_declared(index: Index, declared: Sequence[DeclaredUser]) -> None:
 
 
 async def make_first_admin(index: Index, data_dir: Path, brought_key: str | None) -> FirstAdmin | None:
-    """Make an `admin` where there is no user at all; its key goes to `<data_dir>/admin.key` unless one was brought."""
+    """Make an `admin` where there is no user at all; its key goes to `<data_dir>/admin.key` unless one was brought.
+
+    Raises ConfigError for one that is empty or could be guessed.
+    """
     if await index.read(users.list_users):
         return None
-    key = brought_key or new_key()
+    key = new_key() if brought_key is None else brought_key.strip()
+    if len(key) < _LEAST_KEY:
+        raise ConfigError("PIXIE_ADMIN_KEY has less than 8 characters: give a longer key, or unset it")
     path = None
-    if not brought_key:
+    if brought_key is None:
         # The file first: an admin whose key nobody knows could not be made again.
         path = data_dir / ADMIN_KEY_FILE
         _write_secret(path, key + "\n")

@@ -16,7 +16,7 @@ from pixie_proxy.accounts.version import version
 from pixie_proxy.config import LimitSettings, TeamSettings
 from pixie_proxy.errors import IndexUnavailable, InvalidApiKey
 from pixie_proxy.index import Index, Tx, users
-from pixie_proxy.index.users import Credential
+from pixie_proxy.index.users import Credential, StoredUser
 from pixie_proxy.records import Limits, User
 
 log = logging.getLogger(__name__)
@@ -25,6 +25,18 @@ LOOK_EVERY_S = 0.5
 """How often the accounts' version is looked at: a revoked key must be dead everywhere within two seconds."""
 
 _NOTE_USE_EVERY_S = 30.0
+_NEVER_US = 1 << 62
+_NOBODY = (
+    Credential(
+        key_id="",
+        digest="",
+        expires_us=None,
+        revoked_us=0,
+        user=StoredUser(id="", name="", role="viewer", created_us=0, limits={}),
+    ),
+    User(id="", name="", role="viewer", disabled=True),
+)
+"""Whom a key belongs to that is nobody's."""
 
 
 class Directory:
@@ -64,7 +76,7 @@ class Directory:
 
     def find(self, key: str) -> User:
         """Give the user of a key. Raises InvalidApiKey, in one way for every reason."""
-        user = _live_user(self._known.get(digest(key)))
+        user = _live_user(self._known.get(digest(key), _NOBODY))
         if user is not None:
             if user.key_id is not None:
                 self._used_us[user.key_id] = time.time_ns() // 1000
@@ -75,7 +87,7 @@ class Directory:
 
     def user_of_key(self, key_id: str) -> User | None:
         """Give the user of a key by the key's id, while both are good: what a session asks at every request."""
-        return _live_user(self._by_key_id.get(key_id))
+        return _live_user(self._by_key_id.get(key_id, _NOBODY))
 
     async def _note_use(self) -> None:
         """Write down when each key was last used: now and then, for it is a nicety and each write costs an fsync."""
@@ -98,16 +110,15 @@ class Directory:
         )
 
 
-def _live_user(found: tuple[Credential, User] | None) -> User | None:
-    """Give the user of a credential that is neither revoked nor expired nor a disabled user's."""
-    if found is None:
-        return None
+def _live_user(found: tuple[Credential, User]) -> User | None:
+    """Give the user of a credential that is neither revoked nor expired nor a disabled user's.
+
+    Every look takes the same steps, an unknown key's as well: how long it took tells nobody that there was such a key.
+    """
     credential, user = found
-    now_us = time.time_ns() // 1000
-    is_live = credential.revoked_us is None and (
-        credential.expires_us is None or now_us < credential.expires_us
-    )
-    return user if is_live and not user.disabled else None
+    expires_us = _NEVER_US if credential.expires_us is None else credential.expires_us
+    faults = (credential.revoked_us is not None, time.time_ns() // 1000 >= expires_us, user.disabled)
+    return None if any(faults) else user
 
 
 def _touch_keys(tx: Tx, used_us: Mapping[str, int]) -> None:

@@ -57,7 +57,7 @@ def set_disabled(tx: Tx, name: str, *, disabled: bool, by: Actor = COMMAND_LINE)
     """Shut a user out, with all keys and sessions, or let it in again. The last admin stays."""
     user = _changeable(tx, name)
     if disabled:
-        _keep_an_admin(tx, user)
+        keep_an_admin(tx, user)
     users.set_disabled(tx, user.id, disabled=disabled)
     if user.disabled != disabled:
         note(tx, by, "user.disable" if disabled else "user.enable", user_id=user.id)
@@ -77,7 +77,7 @@ def change_user(
     """Change role and limits; those in `cleared` become the general ones again."""
     user = _changeable(tx, name)
     if role is not None and role != "admin":
-        _keep_an_admin(tx, user)
+        keep_an_admin(tx, user)
     if role is not None:
         users.set_role(tx, user.id, role)
     if limits or cleared:
@@ -100,7 +100,8 @@ def _changeable(tx: Tx, name: str) -> StoredUser:
     return user
 
 
-def _keep_an_admin(tx: Tx, user: StoredUser) -> None:
+def keep_an_admin(tx: Tx, user: StoredUser) -> None:
+    """Refuse to lose the last admin. Raises InvalidValue."""
     others = [one for one in users.list_users(tx) if one.id != user.id]
     if user.role == "admin" and not any(one.role == "admin" and not one.disabled for one in others):
         message = (

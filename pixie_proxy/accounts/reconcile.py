@@ -99,13 +99,18 @@ def read_statement(text: str, *, project: str | None = None, key: str | None = N
 def compare(statement: Statement, calls: Iterable[Billed]) -> list[Difference]:
     """Hold the ledger's calls of the statement's days against it; returns every difference.
 
-    Each call's cost is rounded up to a micro here, so money may differ by less than a micro a call.
+    A call counts at its corrected cost; one of unknown outcome that was corrected to nothing was not made. A
+    correction that is not of one call has no model, so it counts where days are compared as a whole. Each call's cost
+    is rounded up to a micro here, so money may differ by less than a micro a call.
     """
     ours: defaultdict[Place, list[Billed]] = defaultdict(list)
     for call in calls:
+        if call.state == "unknown" and call.cost_micros == 0:
+            continue
         day = period(call.created_us)["day"]
-        ours[Place(day, _base(call.model))].append(call)
         ours[Place(day, None)].append(call)
+        if call.model is not None:
+            ours[Place(day, _base(call.model))].append(call)
     reported = {quantity for line in statement.sums.values() for quantity in line}
     by_model = {
         quantity for place, line in statement.sums.items() if place.model is not None for quantity in line
@@ -134,7 +139,7 @@ def _difference(place: Place, quantity: Quantity, calls: list[Billed], theirs: D
 def _amount(call: Billed, quantity: Quantity) -> int:
     """Give what one call adds to a quantity; an answer without a usage has no tokens that anyone knows of."""
     if quantity == "requests":
-        return 1
+        return int(call.id is not None)
     if quantity == "images":
         return call.images
     if quantity == "cost_micros":
@@ -149,18 +154,24 @@ def _hints(calls: list[Billed]) -> Iterator[str]:
     """Say what may explain a line: calls whose cost here is not what the upstream reported, or none at all."""
     if not calls:
         yield "the ledger has none of it: it went around the proxy (--project and --api-key-id leave others out)"
-    unknown = [call for call in calls if call.state == "unknown"]
+    untold = [
+        call for call in calls if call.id is not None and usage_from_json(call.usage, call.images) is None
+    ]
+    corrected = [call for call in untold if call.corrected_micros]
+    unknown = [call for call in untold if call.state == "unknown" and call not in corrected]
     if unknown:
         yield f"{len(unknown)} of unknown outcome are charged here at the most they can cost: {_ids(unknown)}"
-    guessed = [
-        call for call in calls if call.state == "done" and usage_from_json(call.usage, call.images) is None
-    ]
+    guessed = [call for call in untold if call.state == "done" and call not in corrected]
     if guessed:
         yield f"{len(guessed)} came without a usage and are charged at the most they can cost: {_ids(guessed)}"
+    if corrected:
+        yield f"{len(corrected)} were corrected in money, and what they took is not known: {_ids(corrected)}"
+    if micros := sum(call.cost_micros for call in calls if call.id is None):
+        yield f"corrections that are not of one request are in it: ${micros / _MICROS:+.6f}"
 
 
 def _ids(calls: list[Billed]) -> str:
-    shown = ", ".join(call.id for call in calls[:_SHOWN_CALLS])
+    shown = ", ".join(str(call.id) for call in calls[:_SHOWN_CALLS])
     return shown if len(calls) <= _SHOWN_CALLS else f"{shown} …"
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from dataclasses import dataclass, field
 
 from pixie_proxy.gallery.state import FolderState
@@ -141,6 +141,7 @@ def _check(manifest: Manifest, folder: Folder) -> None:
         "params": isinstance(call.params, dict),
         "state": end.state in {"done", "unknown"},
         "visibility": manifest.visibility in VISIBILITIES,
+        "parents": _are_images(call.parents),
         "numbers": _are_counts(
             call.images_asked, call.hold_micros, call.created_us, end.cost_micros, end.settled_us
         ),
@@ -159,6 +160,12 @@ def _is_image(image: StoredImage) -> bool:
         and image.mime in EXTENSIONS
         and image.file == f"{image.position}.{EXTENSIONS[image.mime]}"
         and _SHA256.fullmatch(image.sha256) is not None
+    )
+
+
+def _are_images(parents: Collection[object]) -> bool:
+    return len({*parents}) == len(parents) and all(
+        isinstance(each, str) and is_id(each, "img") for each in parents
     )
 
 

@@ -15,7 +15,7 @@ from functools import partial
 from pixie_proxy.audit.contents import Contents, Folder, digest, folders, read_contents
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.gallery.state import ImageState
-from pixie_proxy.index import Index, Tx, accounts, audit, images, ledger, users
+from pixie_proxy.index import Index, Tx, accounts, audit, erasure, images, ledger, tags, users
 from pixie_proxy.index import settings as stored
 from pixie_proxy.index.audit import Kept
 from pixie_proxy.index.users import StoredUser
@@ -148,7 +148,7 @@ def compare(tx: Tx, found: Sequence[Found]) -> Rebuilt:
     """Tell what `restore` would add."""
     result = Rebuilt()
     for each in found:
-        _count(result, tx, each, _lacking(each, audit.kept(tx, each.manifest.call.id)))
+        _count(result, tx, each, _lacking(tx, each, audit.kept(tx, each.manifest.call.id)))
     return result
 
 
@@ -157,7 +157,7 @@ def restore(tx: Tx, found: Sequence[Found]) -> Rebuilt:
     result = Rebuilt()
     for each in found:
         kept = audit.kept(tx, each.manifest.call.id)
-        lacking = _lacking(each, kept)
+        lacking = _lacking(tx, each, kept)
         _count(result, tx, each, lacking)
         if lacking:
             _add_owner(tx, each.manifest)
@@ -173,9 +173,11 @@ def placeholder_name(name: str, user_id: str) -> str:
     return name[: _MAX_NAME - len(suffix)] + suffix
 
 
-def _lacking(found: Found, kept: Kept) -> tuple[StoredImage, ...]:
-    """Give the images to add; none of a call under way, and none whose purge is."""
+def _lacking(tx: Tx, found: Found, kept: Kept) -> tuple[StoredImage, ...]:
+    """Give the images to add; none of a call under way, none whose purge is, and none of a user who was deleted."""
     if kept.is_open or (kept.pending is not None and kept.pending.is_doomed):
+        return ()
+    if erasure.is_deleted(tx, found.manifest.call.user_id):
         return ()
     known = {record.id for record in kept.images} | {*(kept.pending.purged if kept.pending else ())}
     return tuple(image for image in found.images if image.id not in known)
@@ -261,6 +263,7 @@ def _add_images(tx: Tx, found: Found, lacking: Sequence[StoredImage]) -> None:
             expires_us=state.expires_us,
             link_epoch=state.link_epoch,
         )
+        tags.put(tx, image.id, state.tags)
         if image.id in found.damage:
             audit.note_damage(tx, image.id, found.damage[image.id], time.time_ns() // 1000)
 

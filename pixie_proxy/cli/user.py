@@ -1,12 +1,16 @@
-"""`pixie user`: add, list, show, change, top up, disable and enable the people who may use the proxy."""
+"""`pixie user`: add, list, show, change, top up, disable, enable and delete the people who may use the proxy."""
 
 from __future__ import annotations
 
+import asyncio
+import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from pixie_proxy import logs
 from pixie_proxy.accounts import money, people
 from pixie_proxy.cli.accounts import (
     change_index,
@@ -31,7 +35,7 @@ _ROLE = click.Choice(ROLES)
 
 @click.group("user")
 def command() -> None:
-    """Add, list, show, change, top up, disable and enable users. A running server follows within two seconds."""
+    """Add, list, show, change, top up, disable, enable, delete users. A running server follows within two seconds."""
 
 
 @command.command("add")
@@ -137,6 +141,53 @@ def disable(name: str, *, as_json: bool, config: Path | None, data_dir: Path | N
 def enable(name: str, *, as_json: bool, config: Path | None, data_dir: Path | None) -> None:
     """Let a disabled user in again."""
     _told(change_index(config, data_dir, lambda tx: people.set_disabled(tx, name, disabled=False)), as_json)
+
+
+@command.command("delete")
+@click.argument("name")
+@click.option("--yes", "is_sure", is_flag=True, help="Do not ask for the name once more")
+@json_option
+@config_options
+def delete(name: str, *, is_sure: bool, as_json: bool, config: Path | None, data_dir: Path | None) -> int:
+    """Delete a user for good, with all images, prompts and keys; the anonymous ledger stays.
+
+    \b
+    It may run beside a proxy. What was copied earlier is not touched: backups, and the copies that
+    upgrades left (pixie.db.before-…), which are named at the end.
+
+    Exit code: 0 done, 1 some of it is left for a proxy to delete, 2 nothing was changed.
+    """  # noqa: D301 - click takes \b for «keep these lines»
+    from pixie_proxy.cli.erasing import erase_user
+
+    if is_sure:
+        confirm = name
+    elif sys.stdin.isatty():
+        confirm = click.prompt(f"All of {name}'s images go for good. Type the name to delete it")
+    else:
+        message = "this can't be undone: say --yes"
+        raise click.UsageError(message)
+    logs.set_up(logging.CRITICAL)  # what is logged, the command says
+    settings = load_settings(config, flags={"server.data_dir": data_dir})
+    done = asyncio.run(erase_user(settings, name, confirm))
+    if as_json:
+        show_json(
+            {
+                "id": done.id,
+                "object": "user",
+                "deleted": True,
+                "images": done.images,
+                "left": done.reason,
+                "copies": done.copies,
+            }
+        )
+        return 1 if done.reason else 0
+    click.echo(f"{name} is deleted, with {done.images:,} images. The anonymous ledger stays.")
+    if done.reason:
+        click.echo(f"Not all of it is gone yet, {done.left:,} folders for one ({done.reason}).")
+        click.echo("A proxy goes on with it by itself.")
+    for copy in done.copies:
+        click.echo(f"An older copy of the index still knows {name}: {copy}")
+    return 1 if done.reason else 0
 
 
 def _told(user: StoredUser, as_json: bool) -> None:

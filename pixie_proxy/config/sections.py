@@ -62,6 +62,10 @@ PositiveSeconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Usd = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
+_NO_KEYS = frozenset(hashlib.sha256(text).hexdigest() for text in (b"", b"\n"))
+"""What a shell makes of a key that was not there: who signs in without one would have it."""
+
+
 class ServerSettings(Section):
     """Where we listen and where our own data lives."""
 
@@ -232,6 +236,9 @@ class DeclaredUser(Section):
         """Want exactly one way to know the user."""
         if (self.key is None) == (self.key_sha256 is None):
             message = "give either key or key_sha256"
+            raise ValueError(message)
+        if self.digest in _NO_KEYS:
+            message = "that is the SHA-256 of an empty text, not of a key"
             raise ValueError(message)
         return self
 

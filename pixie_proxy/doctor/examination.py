@@ -8,8 +8,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from pixie_proxy.config import Settings
-from pixie_proxy.config.idle import log as idle_log
-from pixie_proxy.config.idle import warn_of_idle_settings
+from pixie_proxy.config.doubts import log as doubts_log
+from pixie_proxy.config.doubts import warn_of_doubts
 from pixie_proxy.doctor import Finding, fault, ok, warning
 from pixie_proxy.doctor.disk import data_directory, server, spool
 from pixie_proxy.doctor.index import index
@@ -59,11 +59,11 @@ async def _within_limit(check: Check, patient: Patient) -> list[Finding]:
 def _settings(settings: Settings, file: Path | None) -> list[Finding]:
     """Tell what a start would warn of."""
     heard = _Heard()
-    idle_log.addHandler(heard)
+    doubts_log.addHandler(heard)
     try:
-        warn_of_idle_settings(settings)
+        warn_of_doubts(settings)
     finally:
-        idle_log.removeHandler(heard)
+        doubts_log.removeHandler(heard)
     read = "the environment and the defaults" if file is None else str(file)
     return [ok(f"read from {read}"), *[warning(each, "take it out, or mend it") for each in heard.lines]]
 

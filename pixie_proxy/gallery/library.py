@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from typing import Literal, NamedTuple
 
-from pixie_proxy.errors import NotFound, PermissionDenied
+from pixie_proxy.errors import NotFound, PermissionDenied, ProxyError
 from pixie_proxy.gallery.retention import DAY_US
 from pixie_proxy.gallery.sharing import LinkSigner, parse_link
+from pixie_proxy.gallery.tagging import normal_all
 from pixie_proxy.gallery.upkeep import Upkeep
-from pixie_proxy.index import Index, Tx, images, states
+from pixie_proxy.index import Index, Tx, favorites, images, states
+from pixie_proxy.index import tags as tagged
 from pixie_proxy.media import EXTENSIONS
 from pixie_proxy.records import VISIBILITIES, ImageRecord, User, Visibility, is_id
 from pixie_proxy.spool.kept import KeptFile, KeptFiles, KeptImage
@@ -18,6 +21,28 @@ LINK_S = 60
 """How long an address of the storage's own can be used to begin a download."""
 
 _HARMLESS = frozenset({"image/png", "image/jpeg", "image/webp", "image/gif"})
+
+Act = Literal["delete", "restore", "visibility", "tag", "untag", "favorite", "unfavorite"]
+"""What can be done to many images at once."""
+
+
+class _Change(NamedTuple):
+    """What to do to an image, for somebody; `work` may give a ProxyError in place of doing it.
+
+    `finds_deleted`: it may lie in the trash, where its owner and admins alone see it.
+    `is_anyones`: whoever sees it may do that.
+    """
+
+    work: Callable[[Tx, ImageRecord, User], object]
+    finds_deleted: bool = False
+    is_anyones: bool = False
+
+
+_DELETING = _Change(
+    lambda tx, record, _: images.delete(tx, record.id, time.time_ns() // 1000), finds_deleted=True
+)
+_LIKING = _Change(lambda tx, record, viewer: favorites.add(tx, viewer.id, record.id), is_anyones=True)
+_NOT_LIKING = _Change(lambda tx, record, viewer: favorites.remove(tx, viewer.id, record.id), is_anyones=True)
 
 
 class Library:
@@ -56,6 +81,13 @@ class Library:
             raise _not_found("This link")
         return record
 
+    async def get_public(self, image_id: str) -> ImageRecord:
+        """Find an image that anyone may see. Raises NotFound for any other, whether or not it exists."""
+        record = await self._find(image_id)
+        if record is None or record.deleted_us is not None or record.visibility != "public":
+            raise _not_found("This image")
+        return record
+
     async def open(self, record: ImageRecord) -> KeptFile:
         """Find an image's bytes. Raises StorageUnavailable when they are missing, or not what they were."""
         image = KeptImage(record.ref, record.size_bytes, record.sha256, record.damage)
@@ -79,38 +111,69 @@ class Library:
         *,
         visibility: Visibility | None = None,
         revokes_url: bool = False,
+        tags: Sequence[str] | None = None,
     ) -> ImageRecord:
-        """Change who may see an image, or end its links; narrowing does both. Raises PermissionDenied, NotFound."""
+        """Change who may see an image and its tags, or end its links; narrowing does that too.
 
-        def work(tx: Tx) -> None:
-            found = images.get(tx, record.id)
-            if found is None or found.deleted_us is not None:
-                return
-            wanted = visibility or found.visibility
-            narrows = VISIBILITIES.index(wanted) < VISIBILITIES.index(found.visibility)
-            if wanted != found.visibility:
-                images.set_visibility(tx, record.id, wanted, raises_epoch=narrows or revokes_url)
-            elif revokes_url:
-                images.raise_link_epoch(tx, record.id)
+        Raises PermissionDenied, NotFound.
+        """
+        show = _showing(visibility, revokes_url=revokes_url)
 
-        changed = await self._change(record, viewer, work)
-        if changed.deleted_us is not None:
-            raise _not_found("This image")
-        return changed
+        def work(tx: Tx, found: ImageRecord, viewer: User) -> None:
+            show.work(tx, found, viewer)
+            if tags is not None and tuple(tags) != found.tags:
+                tagged.put(tx, found.id, tags)
+
+        change = _Change(work)
+        return await self._change(record, viewer, change)
 
     async def delete(self, record: ImageRecord, viewer: User) -> None:
         """Put an image into the trash, its links made worthless. Raises PermissionDenied, NotFound."""
-        now_us = time.time_ns() // 1000
-        await self._change(record, viewer, lambda tx: images.delete(tx, record.id, now_us))
+        await self._change(record, viewer, _DELETING)
 
     async def restore(self, record: ImageRecord, viewer: User) -> ImageRecord:
         """Take an image out of the trash; its old links stay dead. Raises PermissionDenied, NotFound.
 
         Where old images are deleted, it has its days anew: it would be back in the trash in minutes.
         """
-        days = self._retention_days
-        expires_us = None if days is None else time.time_ns() // 1000 + days * DAY_US
-        return await self._change(record, viewer, lambda tx: images.restore(tx, record.id, expires_us))
+        return await self._change(record, viewer, self._restoring)
+
+    async def like(self, record: ImageRecord, viewer: User, *, likes: bool) -> None:
+        """Note whether `viewer` likes an image, for themselves alone. Raises NotFound."""
+        change = _LIKING if likes else _NOT_LIKING
+        changed = await self._index.write(lambda tx: _apply(tx, record.id, viewer, change))
+        if isinstance(changed, ProxyError):
+            raise changed
+
+    async def change_all(
+        self,
+        image_ids: Sequence[str],
+        viewer: User,
+        act: Act,
+        visibility: Visibility | None = None,
+        tags: Sequence[str] = (),
+    ) -> dict[str, ProxyError | None]:
+        """Do the same to some images, in one transaction, by the rules for each; say what was in the way, by id.
+
+        Their folders follow in their own time. Raises IndexUnavailable, and then nothing was done.
+        """
+        change = {
+            "delete": _DELETING,
+            "restore": self._restoring,
+            "visibility": _showing(visibility),
+            "tag": _tagging(lambda known: {*known, *tags}),
+            "untag": _tagging(lambda known: {*known} - {*tags}),
+            "favorite": _LIKING,
+            "unfavorite": _NOT_LIKING,
+        }[act]
+
+        def commit(tx: Tx) -> dict[str, ProxyError | None]:
+            done = {image_id: _apply(tx, image_id, viewer, change) for image_id in image_ids}
+            return {name: what if isinstance(what, ProxyError) else None for name, what in done.items()}
+
+        done = await self._index.write(commit)
+        self._upkeep.nudge()
+        return done
 
     async def find(self, image_id: str, viewer: User) -> ImageRecord:
         """Find an image that `viewer` may see, or that lies in the trash and is theirs to restore. Raises NotFound."""
@@ -121,25 +184,23 @@ class Library:
             raise _not_found("This image")
         return record
 
-    async def _change(self, record: ImageRecord, viewer: User, work: Callable[[Tx], object]) -> ImageRecord:
+    async def has(self, image_id: str) -> bool:
+        """Tell whether an image is still there for anybody, if only in the trash."""
+        return await self._find(image_id) is not None
+
+    async def _change(self, record: ImageRecord, viewer: User, change: _Change) -> ImageRecord:
         """Commit a change, then let the folder follow it. Raises PermissionDenied, and NotFound if it was purged."""
-        if not may_change(record, viewer):
-            message = "Only an image's owner and admins may change it."
-            raise PermissionDenied(message)
-
-        def commit(tx: Tx) -> ImageRecord | None:
-            before = images.get(tx, record.id)
-            work(tx)
-            after = images.get(tx, record.id)
-            if after != before:
-                states.mark(tx, record.request_id)
-            return after
-
-        changed = await self._index.write(commit)
-        if changed is None:
-            raise _not_found("This image")
+        changed = await self._index.write(lambda tx: _apply(tx, record.id, viewer, change))
+        if isinstance(changed, ProxyError):
+            raise changed
         await self._upkeep.follow(record.request_id)
         return changed
+
+    @property
+    def _restoring(self) -> _Change:
+        days = self._retention_days
+        expires_us = None if days is None else time.time_ns() // 1000 + days * DAY_US
+        return _Change(lambda tx, record, _: images.restore(tx, record.id, expires_us), finds_deleted=True)
 
     def url(self, record: ImageRecord) -> str:
         """Give the link of an image, as it is good now."""
@@ -149,6 +210,53 @@ class Library:
         if not is_id(image_id, "img"):
             return None
         return await self._index.read(lambda tx: images.get(tx, image_id))
+
+
+def _apply(tx: Tx, image_id: str, viewer: User, change: _Change) -> ImageRecord | ProxyError:
+    """Change an image, and note that its folder is to follow; or say why not."""
+    before = images.get(tx, image_id) if is_id(image_id, "img") else None
+    if before is None or not may_see(before, viewer):
+        return _not_found("This image")
+    if before.deleted_us is not None and not (change.finds_deleted and may_change(before, viewer)):
+        return _not_found("This image")
+    if not change.is_anyones and not may_change(before, viewer):
+        return PermissionDenied("Only an image's owner and admins may change it.")
+    fault = change.work(tx, before, viewer)
+    if isinstance(fault, ProxyError):
+        return fault
+    after = images.get(tx, image_id)
+    if after is not None and after != before:
+        states.mark(tx, before.request_id)
+    return after or before
+
+
+def _showing(visibility: Visibility | None, *, revokes_url: bool = False) -> _Change:
+    """Change who may see an image, or end its links; narrowing does both."""
+
+    def work(tx: Tx, record: ImageRecord, _: User) -> None:
+        wanted = visibility or record.visibility
+        narrows = VISIBILITIES.index(wanted) < VISIBILITIES.index(record.visibility)
+        if wanted != record.visibility:
+            images.set_visibility(tx, record.id, wanted, raises_epoch=narrows or revokes_url)
+        elif revokes_url:
+            images.raise_link_epoch(tx, record.id)
+
+    return _Change(work)
+
+
+def _tagging(new: Callable[[Iterable[str]], Iterable[str]]) -> _Change:
+    """Give an image other tags, which are made of those that it has."""
+
+    def work(tx: Tx, record: ImageRecord, _: User) -> ProxyError | None:
+        try:
+            tags = normal_all(new(record.tags))
+        except ProxyError as exc:
+            return exc
+        if tags != record.tags:
+            tagged.put(tx, record.id, tags)
+        return None
+
+    return _Change(work)
 
 
 def may_see(record: ImageRecord, viewer: User) -> bool:

@@ -27,6 +27,20 @@ class ImageState:
     deleted_us: int | None
     expires_us: int | None
     link_epoch: int
+    tags: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Write it as it lies in storage: without tags where there are none, as before there were any."""
+        return {name: value for name, value in asdict(self).items() if value or name != "tags"}
+
+    @classmethod
+    def from_dict(cls, said: dict[str, Any]) -> ImageState:
+        """Read it back. Raises TypeError or ValueError when it is none that we can read."""
+        state = cls(**{**said, "tags": tuple(said.get("tags", ()))})
+        if state.visibility not in VISIBILITIES or not all(isinstance(tag, str) for tag in state.tags):
+            message = "an unknown visibility, or a tag that is no text"
+            raise ValueError(message)
+        return state
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +66,7 @@ class FolderState:
                 deleted_us=record.deleted_us,
                 expires_us=record.expires_us,
                 link_epoch=record.link_epoch,
+                tags=record.tags,
             )
             for record in records
         }
@@ -68,7 +83,7 @@ class FolderState:
                 "object": OBJECT,
                 "version": VERSION,
                 "id": self.request_id,
-                "images": {name: asdict(state) for name, state in self.images.items()},
+                "images": {name: state.to_dict() for name, state in self.images.items()},
                 "purged": self.purged,
             },
             option=orjson.OPT_INDENT_2,
@@ -91,8 +106,5 @@ class FolderState:
         if said["version"] > VERSION:
             message = f"written by a newer version ({said['version']})"
             raise ValueError(message)
-        images = {name: ImageState(**state) for name, state in said["images"].items()}
-        if any(state.visibility not in VISIBILITIES for state in images.values()):
-            message = "an unknown visibility"
-            raise ValueError(message)
+        images = {name: ImageState.from_dict(state) for name, state in said["images"].items()}
         return cls(request_id=said["id"], images=images, purged=tuple(said["purged"]))

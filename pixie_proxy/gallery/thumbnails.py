@@ -93,6 +93,12 @@ class Thumbnails:
             await asyncio.to_thread(_keep, path, str(exc).encode(), until)
             return Missing("failed")
         await asyncio.to_thread(_keep, self._path(record.id, size_px, "webp"), made)
+        try:
+            is_there = await self._library.has(record.id)
+        except ProxyError as exc:
+            return exc
+        if not is_there:  # it was deleted for good while this was made
+            await forget_thumbnails(self._folder, record.id)
         return made
 
     async def _ask(self, record: ImageRecord, size_px: int) -> bytes:

@@ -43,8 +43,13 @@ class Upkeep:
         storage: Storage,
         tasks: TaskKeeper,
         forget: Callable[[str], Awaitable[None]] | None = None,
+        is_spooled: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """Write to `storage` what `index` says; `forget` is told the id of each image that is gone for good."""
+        """Write to `storage` what `index` says; `forget` is told the id of each image that is gone for good.
+
+        `is_spooled` tells whether a call is still on its way to storage: a folder must not come after it was deleted.
+        """
+        self._is_spooled = is_spooled
         self._index = index
         self._storage = storage
         self._tasks = tasks
@@ -62,7 +67,7 @@ class Upkeep:
         wait_s = _FIRST_WAIT_S
         while True:
             self._wake.clear()
-            left, reason = await self._pass()
+            left, reason = await self.sweep()
             if left and wait_s >= _WORTH_TELLING_S:
                 log.warning("changes wait for storage", extra={"folders": left, "reason": reason})
             try:
@@ -90,7 +95,7 @@ class Upkeep:
             return f"{type(exc).__name__}: {exc}"
         return None
 
-    async def _pass(self) -> tuple[int, str | None]:
+    async def sweep(self) -> tuple[int, str | None]:
         """Try every folder once; tell how many are left, and why one of them is."""
         left, reason, after = 0, None, ""
         while True:
@@ -117,6 +122,8 @@ class Upkeep:
     async def _write(self, state: StateToWrite) -> None:
         folder = folder_ref(state.request_id)
         if state.is_doomed or await self._write_state(folder, state):
+            if self._is_spooled(state.request_id):
+                raise ObjectMissing(folder)
             await self._storage.delete(folder)
         else:
             for file in state.purged.values():

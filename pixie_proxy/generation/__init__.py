@@ -21,7 +21,7 @@ import orjson
 
 from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import InternalError, ProxyError, ShuttingDown, Unavailable
-from pixie_proxy.generation.admitting import Asked, enter, is_refusal, record
+from pixie_proxy.generation.admitting import Asked, enter, find_parents, is_refusal, record
 from pixie_proxy.generation.billing import Billing
 from pixie_proxy.generation.deliveries import Deliveries, Delivery
 from pixie_proxy.generation.job import Answer, Job
@@ -217,7 +217,8 @@ class Generation:
         now_us, attempt, parties = time.time_ns() // 1000, asked.attempt, asked.owner.parties
         quote = self._quotes.quote(asked.request, now_us, asked.owner.key_models)
         request = quote.asked
-        call = record(asked, quote, self._spool.process, now_us)
+        parents = await find_parents(self._index, asked)
+        call = record(asked, quote, self._spool.process, now_us, parents)
         if attempt.is_retry and call.idempotency_key is None:
             await self._deliveries.settle_before(call)
         barred = (quote.refusal() if asked.owner.has_budget else None) or self._take_room(request.n)

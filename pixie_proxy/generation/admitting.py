@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from pixie_proxy.admission import gate
 from pixie_proxy.admission.gate import Admitted
-from pixie_proxy.errors import ProxyError
+from pixie_proxy.errors import InvalidApiKey, ProxyError
 from pixie_proxy.generation.quoting import Quote
-from pixie_proxy.index import Tx
+from pixie_proxy.index import Index, Tx, erasure, lineage
 from pixie_proxy.records import CallRecord, Party, User
-from pixie_proxy.relay import join
+from pixie_proxy.relay import inputs, join
 from pixie_proxy.relay.join import Attempt, Joined
 from pixie_proxy.relay.request import ImageRequest
 
@@ -29,7 +30,17 @@ class Asked:
     uploads: Path | None
 
 
-def record(asked: Asked, quote: Quote, process: str, now_us: int) -> CallRecord:
+async def find_parents(index: Index, asked: Asked) -> tuple[str, ...]:
+    """Find which of the images that a call is to edit are ours, and its caller's to see. Raises IndexUnavailable."""
+    if asked.request.kind == "generation":
+        return ()
+    digests = await asyncio.to_thread(inputs.digests, asked.request)
+    return await index.read(lambda tx: lineage.find(tx, asked.owner, digests)) if digests else ()
+
+
+def record(
+    asked: Asked, quote: Quote, process: str, now_us: int, parents: tuple[str, ...] = ()
+) -> CallRecord:
     """Write down a call as it is sent: what its ledger row will say if it is a new one."""
     request = quote.asked
     return CallRecord(
@@ -48,6 +59,7 @@ def record(asked: Asked, quote: Quote, process: str, now_us: int) -> CallRecord:
         hold_micros=quote.ceiling.micros,
         process=process,
         created_us=now_us,
+        parents=parents,
     )
 
 
@@ -64,6 +76,8 @@ def enter(
     `barred` is why new calls can't be taken now, `hint` how this one would hold less money. A join takes nothing, so
     nothing stands in its way.
     """
+    if erasure.is_deleted(tx, call.user_id):  # since it was let in: nothing of it may be written any more
+        return InvalidApiKey("The user of this key was deleted.")
     opened = gate.open_accounts(tx, parties, call.created_us)
     earlier = join.look(tx, call, attempt)
     if isinstance(earlier, ProxyError):

@@ -35,6 +35,9 @@ class Index(Protocol):
     async def read(self, work: Callable[[Tx], T]) -> T:
         """Run `work` on a reading connection: one consistent snapshot, no writes."""
 
+    async def scrub(self) -> None:
+        """Leave nothing in the database's files of what was deleted. Other writers may have to wait for seconds."""
+
     @property
     def log_bytes(self) -> int:
         """Give the size of the write-ahead log; 0 where the database keeps that to itself."""

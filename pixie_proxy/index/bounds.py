@@ -21,7 +21,8 @@ log = logging.getLogger(__name__)
 LARGE_LOG_BYTES = 64 * 1024 * 1024
 """From this size on the log is to start anew. SQLite copies it into the database all the while."""
 
-_HUGE_LOG_BYTES = 4 * LARGE_LOG_BYTES
+_HUGE_LOGS = 3
+"""When it is so many times that size, writers wait for it, too: one read may last for seconds, and writers are fast."""
 _LOOK_EVERY_S = 1.0
 _AGAIN_AFTER_S = 10.0
 _FOREIGN_WAIT_MS = 200
@@ -74,6 +75,11 @@ class WriteAheadLog:
         return self.size_bytes > LARGE_LOG_BYTES
 
     @property
+    def is_huge(self) -> bool:
+        """Whether it grows faster than our readers come to their ends."""
+        return self.size_bytes > _HUGE_LOGS * LARGE_LOG_BYTES
+
+    @property
     def size_bytes(self) -> int:
         """Ask the file system."""
         with suppress(FileNotFoundError):
@@ -82,10 +88,10 @@ class WriteAheadLog:
 
     def start_anew(
         self, connection: sqlite3.Connection, guard: Callable[[], AbstractContextManager[None]]
-    ) -> None:
+    ) -> bool:
         """Bring all of it into the database and empty it. Blocks, on the thread of the writing connection.
 
-        Another process that reads can prevent it: then it is tried again a little later.
+        Another process that reads can prevent it: then this is False, and it is tried again a little later.
         """
         (patience_ms,) = connection.execute("PRAGMA busy_timeout").fetchone()
         connection.execute(f"PRAGMA busy_timeout = {_FOREIGN_WAIT_MS}")
@@ -98,8 +104,9 @@ class WriteAheadLog:
             connection.execute(f"PRAGMA busy_timeout = {patience_ms:d}")
         if not is_busy:
             self._is_told = False
-            return
+            return True
         self._look_at = time.monotonic() + _AGAIN_AFTER_S
-        if self.size_bytes > _HUGE_LOG_BYTES and not self._is_told:
+        if self.is_huge and not self._is_told:
             self._is_told = True
             log.warning("the log of the index grows: another program reads the index and does not end")
+        return False

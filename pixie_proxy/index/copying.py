@@ -33,6 +33,7 @@ class ImageState(NamedTuple):
     link_epoch: int
     deleted_us: int | None
     expires_us: int | None
+    tags: str
 
 
 def copy_index(source: Path, target: Path, progress: Progress = lambda _done, _all: None) -> None:
@@ -91,7 +92,7 @@ def image_states(tx: Tx) -> Iterator[tuple[str, ImageState]]:
     """Give all images with their states, in the order of their ids."""
     after = ""
     while rows := tx.all(
-        "SELECT id, request_id, ref, visibility, link_epoch, deleted_us, expires_us FROM images"
+        "SELECT id, request_id, ref, visibility, link_epoch, deleted_us, expires_us, tags FROM images"
         " WHERE id > :after ORDER BY id LIMIT :limit",
         after=after,
         limit=_ROWS,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pixie_proxy.index import Row, Tx
-from pixie_proxy.index.walking import Walk
+from pixie_proxy.index.walking import Walk, asked
 from pixie_proxy.records import Kind, Page, State
 
 
@@ -43,7 +43,7 @@ class PastCall:
 _SELECT = (
     "SELECT r.id, r.user_id, u.name AS owner_name, r.key_id, k.name AS key_name, r.kind, r.requested_model, r.model,"
     " r.prompt, r.params, r.images_asked, r.is_stream, r.state, r.hold_micros, r.cost_micros, r.usage, r.error,"
-    " r.flags, r.upstream_request_id, r.created_us, r.settled_us"
+    " r.flags, r.upstream_request_id, r.created_us, r.settled_us, u.deleted_us"
     " FROM requests r JOIN users u ON u.id = r.user_id LEFT JOIN keys k ON k.id = r.key_id"
 )
 
@@ -65,23 +65,17 @@ def page(
     state: State | None = None,
 ) -> Page[PastCall]:
     """List calls, of one user or of all."""
-    filters = walk.filters("r.id") + [
-        fragment
-        for fragment, value in (
-            ("r.user_id = :owner_id", owner_id),
-            ("r.key_id = :key_id", key_id),
-            ("r.model = :model", model),
-            ("r.kind = :kind", kind),
-            ("r.state = :state", state),
-        )
-        if value is not None
-    ]
+    conditions = asked(
+        {
+            "r.user_id = :owner_id": owner_id,
+            "r.key_id = :key_id": key_id,
+            "r.model = :model": model,
+            "r.kind = :kind": kind,
+            "r.state = :state": state,
+        }
+    )
     rows = tx.all(
-        _SELECT
-        + (" WHERE " + " AND ".join(filters) if filters else "")
-        + " ORDER BY r.id"
-        + walk.direction
-        + " LIMIT :rows",
+        _SELECT + walk.along("r.id", conditions),
         owner_id=owner_id,
         key_id=key_id,
         model=model,
@@ -93,6 +87,22 @@ def page(
 
 
 def _past(tx: Tx, row: Row) -> PastCall:
+    past = _whole(tx, row)
+    if row["deleted_us"] is None:
+        return past
+    # What is still in the row is on its way out.
+    return replace(
+        past,
+        requested_model=None,
+        prompt=None,
+        params={},
+        image_ids=(),
+        error=None,
+        upstream_request_id=None,
+    )
+
+
+def _whole(tx: Tx, row: Row) -> PastCall:
     images = tx.all("SELECT id FROM images WHERE request_id = :id ORDER BY position", id=row["id"])
     return PastCall(
         id=row["id"],

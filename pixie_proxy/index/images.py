@@ -1,23 +1,20 @@
-"""The queries for stored images: keep, find, and list them page by page under the visibility rule."""
+"""The queries for stored images: keep, find, change and remove them. Whole lists of them are in `browsing`."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from pixie_proxy.index import Row, Tx, search
-from pixie_proxy.index.rights import Right, rights
-from pixie_proxy.index.walking import Walk
-from pixie_proxy.index.words import Phrase, phrases
-from pixie_proxy.records import ImageRecord, Kind, Page, StoredImage, User, Visibility
+from pixie_proxy.records import ImageRecord, Kind, StoredImage, Visibility
 
-_SELECT = (
+SELECT = (
     "SELECT i.id, i.request_id, i.position, i.owner_id, u.name AS owner_name, i.ref, i.mime, i.size_bytes,"
     " i.width, i.height, i.sha256, i.revised_prompt, i.visibility, i.link_epoch, i.created_us, i.deleted_us,"
-    " i.expires_us, i.kind, i.model, r.prompt, r.params, r.cost_micros, i.siblings, i.damage"
+    " i.expires_us, i.kind, i.model, r.prompt, r.params, r.cost_micros, i.siblings, i.damage, i.tags"
     " FROM images i JOIN users u ON u.id = i.owner_id JOIN requests r ON r.id = i.request_id"
 )
+"""What `image_of` reads, of images `i`."""
 
 
 def insert(
@@ -67,25 +64,21 @@ def insert(
         )
         > 0
     ]
-    if new:
-        call = tx.one("SELECT prompt FROM requests WHERE id = :id", id=request_id)
-        prompt = None if call is None else call["prompt"]
-        about: Any = {"owner_id": owner_id, "visibility": visibility, "model": model, "kind": kind}
-        for image in new:
-            search.add(tx, image.id, (prompt, image.revised_prompt), **about)
+    for image in new:
+        search.add(tx, image.id)
     return len(new)
 
 
 def get(tx: Tx, image_id: str) -> ImageRecord | None:
     """Find an image by id, a deleted one too; who may see it is for the caller to judge."""
-    row = tx.one(_SELECT + " WHERE i.id = :id", id=image_id)
-    return None if row is None else _image(row)
+    row = tx.one(SELECT + " WHERE i.id = :id AND u.deleted_us IS NULL", id=image_id)
+    return None if row is None else image_of(row)
 
 
 def of_request(tx: Tx, request_id: str) -> list[ImageRecord]:
     """Give the images of a call in their order, deleted ones too."""
-    rows = tx.all(_SELECT + " WHERE i.request_id = :id ORDER BY i.position", id=request_id)
-    return [_image(row) for row in rows]
+    rows = tx.all(SELECT + " WHERE i.request_id = :id ORDER BY i.position", id=request_id)
+    return [image_of(row) for row in rows]
 
 
 def set_visibility(tx: Tx, image_id: str, visibility: Visibility, *, raises_epoch: bool) -> bool:
@@ -165,119 +158,8 @@ def remove(tx: Tx, image_id: str, request_id: str) -> None:
     tx.run("UPDATE requests SET skeleton = NULL WHERE id = :id", id=request_id)
 
 
-def page(
-    tx: Tx,
-    viewer: User,
-    walk: Walk,
-    *,
-    question: str | None = None,
-    owner_id: str | None = None,
-    model: str | None = None,
-    kind: Kind | None = None,
-    visibility: Visibility | None = None,
-    deleted: bool = False,
-) -> Page[ImageRecord]:
-    """List what `viewer` may see: their own images and those shared with the team, admins every one.
-
-    `question`: only those whose texts have what it asks for (`words.phrases`); none, where that is no word.
-    `deleted` lists the trash instead: one's own, for admins everybody's.
-    """
-    filters = [
-        fragment
-        for fragment, value in (
-            ("i.owner_id = :owner_id", owner_id),
-            ("i.model = :model", model),
-            ("i.kind = :kind", kind),
-            ("i.visibility = :visibility", visibility),
-        )
-        if value is not None
-    ]
-    filters += [*walk.filters("i.id"), "i.deleted_us IS NOT NULL" if deleted else "i.deleted_us IS NULL"]
-    values = {
-        "viewer": viewer.id,
-        "owner_id": owner_id,
-        "model": model,
-        "kind": kind,
-        "visibility": visibility,
-        **walk.values("img"),
-    }
-    asked = None if question is None else phrases(question)
-    found = [
-        image_id
-        for right in rights(viewer, owner_id, visibility, deleted=deleted)
-        for image_id in _ids(tx, asked, right, walk, [*filters, *right.conditions], values)
-    ]
-    nearest = sorted(found, reverse=walk.direction == " DESC")[: values["rows"]]
-    ids = {f"id{number}": image_id for number, image_id in enumerate(nearest)}
-    rows = tx.all(
-        _SELECT
-        + " WHERE i.id IN ("
-        + ", ".join([f":{name}" for name in ids])
-        + ") ORDER BY i.id"
-        + walk.direction,
-        **ids,
-    )
-    return walk.page([_image(row) for row in rows])
-
-
-def _ids(
-    tx: Tx,
-    asked: list[Phrase] | None,
-    right: Right,
-    walk: Walk,
-    conditions: list[str],
-    values: Mapping[str, Any],
-) -> list[str]:
-    """Give the ids of the first images of a list, along the walk."""
-    if asked is not None:
-        return search.find(tx, asked, right, walk, conditions, values) if asked else []
-    rows = tx.all(
-        "SELECT i.id FROM images i WHERE "
-        + " AND ".join(conditions)
-        + " ORDER BY i.id"
-        + walk.direction
-        + " LIMIT :rows",
-        **values,
-    )
-    return [row["id"] for row in rows]
-
-
-def owners(tx: Tx, viewer: User) -> list[str]:
-    """Name everyone with images that `viewer` may see. A look or two into an index a user, however many images."""
-    rows = tx.all(
-        "SELECT u.name FROM users u WHERE " + _has_seen(viewer, "i.owner_id = u.id") + " ORDER BY u.name",
-        viewer=viewer.id,
-    )
-    return [row["name"] for row in rows]
-
-
-def models(tx: Tx, viewer: User) -> list[str]:
-    """Name the models of the images that `viewer` may see: from one model to the next along the index."""
-    rows = tx.all(
-        "WITH RECURSIVE each_model (model) AS ("
-        "SELECT min(i.model) FROM images i WHERE i.deleted_us IS NULL"
-        " UNION ALL SELECT (SELECT min(i.model) FROM images i WHERE i.deleted_us IS NULL AND i.model > m.model)"
-        " FROM each_model m WHERE m.model IS NOT NULL)"
-        " SELECT m.model FROM each_model m WHERE m.model IS NOT NULL AND "
-        + _has_seen(viewer, "i.model = m.model")
-        + " ORDER BY m.model",
-        viewer=viewer.id,
-    )
-    return [row["model"] for row in rows]
-
-
-def _has_seen(viewer: User, what: str) -> str:
-    """Write the condition that there is an image of this kind which `viewer` may see."""
-    looks = [
-        "EXISTS (SELECT 1 FROM images i WHERE i.deleted_us IS NULL AND "
-        + " AND ".join([what, *right.conditions])
-        + ")"
-        for right in rights(viewer)
-    ]
-    return "(" + " OR ".join(looks) + ")"
-
-
-def _image(row: Row) -> ImageRecord:
+def image_of(row: Row) -> ImageRecord:
+    """Read a row of `SELECT`."""
     return ImageRecord(
         id=row["id"],
         request_id=row["request_id"],
@@ -303,4 +185,5 @@ def _image(row: Row) -> ImageRecord:
         cost_micros=row["cost_micros"],
         siblings=row["siblings"],
         damage=row["damage"],
+        tags=tuple(json.loads(row["tags"])),
     )

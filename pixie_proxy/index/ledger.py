@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from pixie_proxy.index import Row, Tx
+from pixie_proxy.index import Row, Tx, lineage
 from pixie_proxy.records import CallRecord, Kind, Settlement, State
 
 
@@ -33,7 +33,7 @@ _SELECT = (
 
 
 def insert(tx: Tx, call: CallRecord, state: Literal["admitted", "sent"]) -> None:
-    """Open a row.
+    """Open a row, and note the parents of what the call will bring.
 
     One idempotency key of one user and kind stands in at most one row (a unique index): a second insert fails as the
     database's own integrity error, unless `free_idempotency_key` came first.
@@ -60,6 +60,7 @@ def insert(tx: Tx, call: CallRecord, state: Literal["admitted", "sent"]) -> None
         process=call.process,
         created_us=call.created_us,
     )
+    lineage.record(tx, call.id, call.parents)
 
 
 def mark_sent(tx: Tx, request_id: str) -> bool:

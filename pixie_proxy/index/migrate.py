@@ -20,7 +20,7 @@ from pixie_proxy.index.copying import copy_index, open_beside, schema
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
-_FILLED: dict[str, Callable[[Tx], None]] = {"0011_search": search.fill}
+_FILLED: dict[str, Callable[[Tx], None]] = {"0012_search": search.fill}
 """What SQL alone can't do for the rows that there are: done with the step, in its transaction."""
 
 _SPARE_BYTES = 16 * 1024 * 1024

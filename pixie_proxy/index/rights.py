@@ -45,3 +45,8 @@ def rights(
         elif owner_id in (None, viewer.id):
             found.append(Right(each, is_own=True))
     return found
+
+
+def seen_by(viewer: User) -> str:
+    """Write the condition that `viewer` may see an image `i`, for whatever is asked about it; it names `:viewer`."""
+    return "(" + " OR ".join([" AND ".join(right.conditions) for right in rights(viewer)]) + ")"

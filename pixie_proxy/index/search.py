@@ -1,20 +1,21 @@
 """Full-text search in SQLite (FTS5), in the list's own order: newest or oldest first, never by relevance.
 
 Postgres gets a file of its own; `words` says what a question means in both. What is searched follows its images by
-triggers (0011_search.sql). Nothing that a user wrote reaches MATCH as it is: words do, which have no operators in them.
+triggers (0012_search.sql). Nothing that a user wrote reaches MATCH as it is: words do, which have no operators in them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from zlib import crc32
 
-from pixie_proxy.index import Tx
+from pixie_proxy.index import Row, Tx
 from pixie_proxy.index.rights import Right
+from pixie_proxy.index.shelves import Shelf
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.index.words import Phrase, words
-from pixie_proxy.records import VISIBILITIES, Kind, Visibility
+from pixie_proxy.records import VISIBILITIES
 
 _TRASH = len(VISIBILITIES)
 _OWNERS = 2**15
@@ -33,6 +34,10 @@ _DRIFT = 4096
 """How much larger a key may be than its id says: images of one moment stand side by side."""
 
 _FILLED_AT_ONCE = 1000
+_TEXTS = (
+    "SELECT i.id, i.owner_id, i.visibility, i.deleted_us, i.revised_prompt, i.model, i.kind, r.prompt"
+    " FROM images i JOIN requests r ON r.id = i.request_id"
+)
 _HASH_SIZE = "INSERT INTO search (search, rank) VALUES ('hashsize', :bytes)"
 _FILLING_BYTES, _USUAL_BYTES = 2**25, 2**20
 """What FTS5 gathers in memory before it writes: with more, it merges less."""
@@ -40,28 +45,10 @@ _FILLING_BYTES, _USUAL_BYTES = 2**25, 2**20
 _MATCHING = " f.search MATCH :match AND f.rowid BETWEEN :floor AND :ceiling"
 
 
-def add(
-    tx: Tx,
-    image_id: str,
-    texts: Iterable[str | None],
-    *,
-    owner_id: str,
-    visibility: Visibility,
-    model: str,
-    kind: Kind,
-    is_deleted: bool = False,
-) -> None:
-    """Let an image be found by its texts, beginning now."""
-    said = f" {_BETWEEN} ".join(" ".join(words(text)) for text in texts if text)
-    tx.run(
-        "INSERT INTO searchable (key, image_id, list, owner, words)"
-        " VALUES (:key, :image_id, :list, :owner, :words)",
-        key=_free_key(tx, image_id),
-        image_id=image_id,
-        list=_TRASH if is_deleted else VISIBILITIES.index(visibility),
-        owner=_owner(owner_id),
-        words=f" {_model(model)} {_KIND}{kind} {said}".rstrip(),
-    )
+def add(tx: Tx, image_id: str) -> None:
+    """Let an image be found, beginning now, that was just entered."""
+    for row in tx.all(_TEXTS + " WHERE i.id = :id", id=image_id):
+        _enter(tx, row)
 
 
 def fill(tx: Tx) -> None:
@@ -69,24 +56,26 @@ def fill(tx: Tx) -> None:
     tx.run(_HASH_SIZE, bytes=_FILLING_BYTES)
     after = ""
     while rows := tx.all(
-        "SELECT i.id, i.owner_id, i.visibility, i.deleted_us, i.revised_prompt, i.model, i.kind, r.prompt"
-        " FROM images i JOIN requests r ON r.id = i.request_id WHERE i.id > :after ORDER BY i.id LIMIT :most",
-        after=after,
-        most=_FILLED_AT_ONCE,
+        _TEXTS + " WHERE i.id > :after ORDER BY i.id LIMIT :most", after=after, most=_FILLED_AT_ONCE
     ):
         for row in rows:
-            add(
-                tx,
-                row["id"],
-                (row["prompt"], row["revised_prompt"]),
-                owner_id=row["owner_id"],
-                visibility=row["visibility"],
-                model=row["model"],
-                kind=row["kind"],
-                is_deleted=row["deleted_us"] is not None,
-            )
+            _enter(tx, row)
         after = rows[-1]["id"]
     tx.run(_HASH_SIZE, bytes=_USUAL_BYTES)
+
+
+def _enter(tx: Tx, row: Row) -> None:
+    texts = [" ".join(words(text)) for text in (row["prompt"], row["revised_prompt"]) if text]
+    said = f" {_BETWEEN} ".join(texts)
+    tx.run(
+        "INSERT INTO searchable (key, image_id, list, owner, words)"
+        " VALUES (:key, :image_id, :list, :owner, :words)",
+        key=_free_key(tx, row["id"]),
+        image_id=row["id"],
+        list=_TRASH if row["deleted_us"] is not None else VISIBILITIES.index(row["visibility"]),
+        owner=_owner(row["owner_id"]),
+        words=f" {_model(row['model'])} {_KIND}{row['kind']} {said}".rstrip(),
+    )
 
 
 def scrub(tx: Tx, *, is_first: bool, pages: int = 500) -> bool:
@@ -109,7 +98,7 @@ def find(
 ) -> list[str]:
     """Give the ids of the first images of a list, along the walk, that have all phrases and meet conditions on `i`.
 
-    `values` are those of the conditions, of which `owner_id`, `viewer`, `model` and `kind` narrow the search, too.
+    `values` are those of the walk and the conditions; `owner_id`, `viewer`, `model` and `kind` narrow the search, too.
     """
     sign = _sign(right, values)
     filters = [
@@ -125,13 +114,27 @@ def find(
     if long:
         # A page of a frequent word is full long before FTS5 has read all entries of the words that begin so.
         short = " AND ".join([*(_match(phrase, sign, _SHORT) for phrase in asked), *filters])
-        said = {f"said{number}": " " + " ".join(phrase.words) for number, phrase in enumerate(long)}
-        spelt = [f"instr(s.words, :{name}) > 0" for name in said]
+        spelt, said = _spelt(long)
         near, is_all = _nearest(tx, short, walk, bounds)
         found = _ids(tx, short, walk, [*conditions, *spelt], {**values, **said, **near})
         if is_all or len(found) == values["rows"]:
             return found
     return _ids(tx, match, walk, conditions, {**values, **bounds})
+
+
+def shelf(asked: Sequence[Phrase]) -> Shelf:
+    """Name the images that have all phrases, to look whether one that was found elsewhere is among them."""
+    spelt, said = _spelt(asked)
+    return Shelf("searchable s", " AND ".join(["s.image_id = i.id", *spelt]), said)
+
+
+def _spelt(asked: Sequence[Phrase]) -> tuple[list[str], dict[str, str]]:
+    """Write the conditions that all phrases stand in the words of `s`, and their parameters."""
+    said = {
+        f"said{number}": f" {' '.join(phrase.words)}" + ("" if phrase.is_prefix else " ")
+        for number, phrase in enumerate(asked)
+    }
+    return [f"instr(s.words || ' ', :{name}) > 0" for name in said], said
 
 
 def _ids(tx: Tx, match: str, walk: Walk, conditions: Sequence[str], values: Mapping[str, Any]) -> list[str]:
@@ -175,7 +178,7 @@ def _match(phrase: Phrase, sign: str, longest_prefix: int | None = None) -> str:
 
 
 def _sign(right: Right, values: Mapping[str, Any]) -> str:
-    """Give the character that stands before each word of the images of a list: see 0011_search.sql."""
+    """Give the character that stands before each word of the images of a list: see 0012_search.sql."""
     number = _TRASH if right.visibility is None else VISIBILITIES.index(right.visibility)
     owner_id = values["viewer"] if right.is_own else values["owner_id"]
     return chr(0xE000 + number) if owner_id is None else chr(0xF0000 + _owner(owner_id) * 4 + number)

@@ -11,16 +11,18 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import ConfigError, IndexUnavailable
-from pixie_proxy.index import Tx
+from pixie_proxy.index import Tx, search
 from pixie_proxy.index.batch import BatchConnection, Lane
 from pixie_proxy.index.bounds import ReadLimit, WriteAheadLog
 from pixie_proxy.index.lock import FileLock, LockTimeout
 from pixie_proxy.index.migrate import schema_version, upgrade
+from pixie_proxy.index.rewriting import rewrite
 from pixie_proxy.index.trouble import translate, unavailable
 
 T = TypeVar("T")
@@ -60,22 +62,26 @@ class SqliteIndex:
         lock: FileLock,
         guard: Guard,
         log: WriteAheadLog,
+        path: Path,
     ) -> None:
         """Take over open connections, the lock, and `guard`, which holds it where this SQLite needs that."""
+        self._path = path
         self._writer = writer
         self._readers = readers
         self._lock = lock
         self._guard = guard
         self._log = log
-        self._log_keeper: asyncio.Task[None] | None = None
+        self._log_keeper: asyncio.Task[bool] | None = None
         self._writes = Lane([writer], LARGEST_BATCH)
         self._reads = Lane(readers, 1)
 
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` as one transaction; return its result once that is durable."""
+        if self._log_keeper is not None and self._log.is_huge:
+            await asyncio.wait({self._log_keeper})
         result: T = await self._writes.submit(work)
         if self._log_keeper is None and self._log.is_due:
-            self._log_keeper = asyncio.create_task(self._start_log_anew(), name="index log")
+            _ = self._keep_log()
         return result
 
     async def read(self, work: Callable[[Tx], T]) -> T:
@@ -83,16 +89,32 @@ class SqliteIndex:
         result: T = await self._reads.submit(work)
         return result
 
+    async def scrub(self) -> None:
+        """Forget words of removed images, write the database anew, then empty the log: for that our readers pause."""
+        is_first = True
+        while await self.write(partial(search.scrub, is_first=is_first)):
+            is_first = False
+        while self._log_keeper is not None:
+            await asyncio.wait({self._log_keeper})
+        if not await asyncio.shield(self._keep_log(rewrites=True)):
+            raise unavailable("another program reads the index, so that its log can't be emptied.")
+
     @property
     def log_bytes(self) -> int:
         """Ask the file system."""
         return self._log.size_bytes
 
-    async def _start_log_anew(self) -> None:
-        """Let our own readers pause for it: writers go on until the last one has ended."""
+    def _keep_log(self, *, rewrites: bool = False) -> asyncio.Task[bool]:
+        self._log_keeper = asyncio.create_task(self._start_log_anew(rewrites=rewrites), name="index log")
+        return self._log_keeper
+
+    async def _start_log_anew(self, *, rewrites: bool) -> bool:
+        """Let our own readers pause for it: writers go on until the last one has ended, or the log is huge."""
         try:
+            if rewrites:
+                await self._writer.hop(self._writer.with_connection, rewrite, self._path, self._guard)
             async with self._reads.paused():
-                await self._writer.hop(self._writer.with_connection, self._log.start_anew, self._guard)
+                return await self._writer.hop(self._writer.with_connection, self._log.start_anew, self._guard)
         finally:
             self._log_keeper = None
 
@@ -158,7 +180,7 @@ async def open_sqlite(
 
     writer = BatchConnection(connect_writer, "BEGIN IMMEDIATE", guard, disk)
     reading = [reader() for _ in range(readers)]
-    index = SqliteIndex(writer, reading, lock, guard, WriteAheadLog(path))
+    index = SqliteIndex(writer, reading, lock, guard, WriteAheadLog(path), path)
     try:
         for connection in (writer, *reading):
             await connection.open()

@@ -1,4 +1,4 @@
-"""The queries for what was spent: the ledger summed by user, key, model or day."""
+"""The queries for what was spent: the ledger summed by user, key, model or day, corrections included."""
 
 from __future__ import annotations
 
@@ -14,20 +14,27 @@ By = Literal["user", "key", "model", "day"]
 
 _PAGE = 200
 _DAY_US = 86_400_000_000
-_GROUPS: dict[By, str] = {
-    "user": "r.user_id",
-    "key": "r.key_id",
-    "model": "r.model",
-    "day": "r.created_us / 86400000000",
+_GROUPS: dict[By, tuple[str, str]] = {
+    "user": ("r.user_id", "c.user_id"),
+    "key": ("r.key_id", "c.key_id"),
+    "model": ("r.model", "r.model"),
+    "day": ("r.created_us / 86400000000", "c.booked_us / 86400000000"),
 }
+"""What a call belongs to, and what a correction does: to the model of its call, where it is one's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spent:
-    """What the calls of one group came to. `failed` ones are free; `unknown` ones count at their hold. In micros."""
+    """What one group came to. `failed` calls are free; `unknown` ones count at their hold. Money in micros.
+
+    Corrections are in `cost_micros`, which is below nothing where a group has little else.
+    """
 
     id: str | int | None
-    """The user's or key's id, the model's name, or days since the epoch; None of the calls of a browser."""
+    """The user's or key's id, the model's name, or days since the epoch.
+
+    None: the key of calls of a browser; whatever a correction does not name.
+    """
     requests: int = 0
     images: int = 0
     """What was asked for by calls that did not fail."""
@@ -40,35 +47,53 @@ class Spent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Billed:
-    """A call that was charged for, as the bill of a provider would count it."""
+    """A call that was charged for, as the bill of a provider would count it; or a correction that is not of one call.
 
-    id: str
+    Such a correction has no id and no model. `corrected_micros` are in `cost_micros`.
+    """
+
+    id: str | None
     created_us: int
-    model: str
+    model: str | None
     images: int
     state: State
     cost_micros: int
     usage: dict[str, Any] | None
-    flags: tuple[str, ...]
+    corrected_micros: int = 0
 
 
 def spent(
     tx: Tx, by: By, *, since_us: int, until_us: int, user_id: str | None = None, key_id: str | None = None
 ) -> list[Spent]:
-    """Sum the calls that were admitted in a half-open time, the dearest group first; days in their order."""
-    group = _GROUPS[by]
+    """Sum the calls that were admitted in a half-open time, the dearest group first; days in their order.
+
+    Corrections count when they are booked, as they do in the accounts.
+    """
+    call_group, correction_group = _GROUPS[by]
+
+    def whose(table: str) -> str:
+        return ("" if user_id is None else f" AND {table}.user_id = :user_id") + (
+            "" if key_id is None else f" AND {table}.key_id = :key_id"
+        )
+
     rows = tx.all(
-        "SELECT " + group + " AS id, count(*) AS requests,"
-        " sum(CASE WHEN r.state <> 'failed' THEN r.images_asked ELSE 0 END) AS images,"
-        " sum(CASE WHEN r.state = 'failed' THEN 1 ELSE 0 END) AS failed,"
-        " sum(CASE WHEN r.state = 'unknown' THEN 1 ELSE 0 END) AS unknown,"
-        " sum(CASE WHEN r.cost_micros IS NULL THEN 0 ELSE r.cost_micros END) AS cost_micros,"
-        " sum(CASE WHEN r.state IN ('admitted', 'sent') THEN r.hold_micros ELSE 0 END) AS held_micros"
+        "SELECT id, sum(requests) AS requests, sum(images) AS images, sum(failed) AS failed, sum(unknown) AS unknown,"
+        " sum(cost_micros) AS cost_micros, sum(held_micros) AS held_micros FROM (SELECT "
+        + call_group
+        + " AS id, 1 AS requests,"
+        " CASE WHEN r.state <> 'failed' THEN r.images_asked ELSE 0 END AS images,"
+        " CASE WHEN r.state = 'failed' THEN 1 ELSE 0 END AS failed,"
+        " CASE WHEN r.state = 'unknown' THEN 1 ELSE 0 END AS unknown,"
+        " coalesce(r.cost_micros, 0) AS cost_micros,"
+        " CASE WHEN r.state IN ('admitted', 'sent') THEN r.hold_micros ELSE 0 END AS held_micros"
         " FROM requests r WHERE r.created_us >= :since AND r.created_us < :until"
-        + ("" if user_id is None else " AND r.user_id = :user_id")
-        + ("" if key_id is None else " AND r.key_id = :key_id")
-        + " GROUP BY "
-        + group
+        + whose("r")
+        + " UNION ALL SELECT "
+        + correction_group
+        + ", 0, 0, 0, 0, c.change_micros, 0 FROM corrections c LEFT JOIN requests r ON r.id = c.request_id"
+        " WHERE c.booked_us >= :since AND c.booked_us < :until"
+        + whose("c")
+        + ") entries GROUP BY id"
         + (" ORDER BY id" if by == "day" else " ORDER BY cost_micros DESC, requests DESC, id"),
         since=since_us,
         until=until_us,
@@ -89,11 +114,24 @@ def names(tx: Tx, by: By) -> dict[str, tuple[str, str]]:
 
 
 def billed(tx: Tx, *, since_us: int, until_us: int) -> Iterator[Billed]:
-    """Give the calls that cost something, or may have, in the order of their admission, page by page."""
+    """Give the calls that cost something, or may have, in the order of their admission, page by page.
+
+    The corrections of a time that are not of one call come first.
+    """
+    corrections = tx.all(
+        "SELECT booked_us, change_micros FROM corrections"
+        " WHERE booked_us >= :since AND booked_us < :until AND request_id IS NULL",
+        since=since_us,
+        until=until_us,
+    )
+    for row in corrections:
+        yield _correction(row)
     last = (since_us, "")
     while True:
         rows = tx.all(
-            "SELECT id, created_us, model, images_asked, state, cost_micros, usage, flags FROM requests"
+            "SELECT id, created_us, model, images_asked, state, cost_micros, usage,"
+            " (SELECT coalesce(sum(change_micros), 0) FROM corrections c WHERE c.user_id = r.user_id"
+            " AND c.booked_us = r.created_us AND c.request_id = r.id) AS corrected_micros FROM requests r"
             " WHERE created_us >= :from AND (created_us > :from OR id > :id) AND created_us < :until"
             " AND state IN ('done', 'unknown') ORDER BY created_us, id LIMIT :page",
             **{"from": last[0]},
@@ -124,7 +162,21 @@ def _billed(row: Row) -> Billed:
         model=row["model"],
         images=row["images_asked"],
         state=row["state"],
-        cost_micros=row["cost_micros"] or 0,
+        cost_micros=(row["cost_micros"] or 0) + row["corrected_micros"],
         usage=None if row["usage"] is None else json.loads(row["usage"]),
-        flags=tuple(json.loads(row["flags"])),
+        corrected_micros=row["corrected_micros"],
+    )
+
+
+def _correction(row: Row) -> Billed:
+    micros = row["change_micros"]
+    return Billed(
+        id=None,
+        created_us=row["booked_us"],
+        model=None,
+        images=0,
+        state="done",
+        cost_micros=micros,
+        usage=None,
+        corrected_micros=micros,
     )

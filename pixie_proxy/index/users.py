@@ -22,6 +22,8 @@ class StoredUser:
     limits: Mapping[str, Any]
     disabled: bool = False
     is_declared: bool = False
+    is_deleted: bool = False
+    """Whether this row stays only for the ledger: who it was about is gone, with the name."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +60,15 @@ class Credential:
     models: tuple[str, ...] = ()
 
 
-_USER = "SELECT id, name, role, created_us, limits, disabled, is_declared FROM users"
+_USER = "SELECT id, name, role, created_us, limits, disabled, is_declared, deleted_us FROM users"
 _KEY = (
     "SELECT id, user_id, digest, prefix, name, created_us, expires_us, revoked_us, last_used_us, is_declared,"
     " limits, models, retired_until_us FROM keys"
 )
 _CREDENTIAL = (
     "SELECT k.id AS key_id, k.digest, k.expires_us, k.revoked_us, k.limits AS key_limits, k.models AS key_models,"
-    " k.retired_digest, k.retired_until_us, u.id, u.name, u.role, u.created_us, u.limits, u.disabled, u.is_declared"
-    " FROM keys k JOIN users u ON u.id = k.user_id"
+    " k.retired_digest, k.retired_until_us, u.id, u.name, u.role, u.created_us, u.limits, u.disabled, u.is_declared,"
+    " u.deleted_us FROM keys k JOIN users u ON u.id = k.user_id"
 )
 
 
@@ -95,14 +97,14 @@ def disable_undeclared(tx: Tx, declared_names: Collection[str]) -> list[str]:
 
 
 def get_user(tx: Tx, user_id: str) -> StoredUser | None:
-    """Find a user by id."""
+    """Find a user by id, a deleted one too."""
     row = tx.one(_USER + " WHERE id = :id", id=user_id)
     return None if row is None else _user(row)
 
 
 def get_user_by_name(tx: Tx, name: str) -> StoredUser | None:
     """Find a user by name."""
-    row = tx.one(_USER + " WHERE name = :name", name=name)
+    row = tx.one(_USER + " WHERE name = :name AND deleted_us IS NULL", name=name)
     return None if row is None else _user(row)
 
 
@@ -115,8 +117,8 @@ def resolve_owner(tx: Tx, owner: str | None, own_id: str) -> str | None:
 
 
 def list_users(tx: Tx) -> list[StoredUser]:
-    """Give every user, by name."""
-    return [_user(row) for row in tx.all(_USER + " ORDER BY name")]
+    """Give every user who was not deleted, by name."""
+    return [_user(row) for row in tx.all(_USER + " WHERE deleted_us IS NULL ORDER BY name")]
 
 
 def set_disabled(tx: Tx, user_id: str, *, disabled: bool) -> bool:
@@ -287,6 +289,7 @@ def _user(row: Row) -> StoredUser:
         limits=json.loads(row["limits"]),
         disabled=bool(row["disabled"]),
         is_declared=bool(row["is_declared"]),
+        is_deleted=row["deleted_us"] is not None,
     )
 
 

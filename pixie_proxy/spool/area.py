@@ -152,6 +152,12 @@ class Spool:
                     return path
         return None
 
+    def holds(self, request_id: str) -> bool:
+        """Tell whether anything of a call is still here, in the folders of all processes on this host."""
+        return self.root.is_dir() and any(
+            (process / request_id).is_dir() for process in processes_in(self.root)
+        )
+
     def has(self, process: str) -> bool:
         """Tell whether a process has a part of this spool: every one that may have calls has."""
         return process == self.process or (self.root / process).is_dir()

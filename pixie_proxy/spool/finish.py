@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from pixie_proxy.errors import ProxyError, StorageUnavailable
-from pixie_proxy.index import Index, Tx, accounts, images, ledger
+from pixie_proxy.index import Index, Tx, accounts, erasure, images, ledger
 from pixie_proxy.records import CallRecord, Settlement, StoredImage, period
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import Storage, folder_ref
@@ -153,14 +153,23 @@ class _Line:
 
 
 def settle_kept(tx: Tx, manifest: Manifest) -> None:
-    """Close the ledger row of a call that brought images, and list them. A second time changes nothing."""
-    call = manifest.call
-    if not settle(tx, call, manifest.settlement) and ledger.get(tx, call.id) is None:
+    """Close the ledger row of a call that brought images, and list them. A second time changes nothing.
+
+    Of a user who was deleted meanwhile nothing is listed, and the folder goes once it is in storage.
+    """
+    call, end = manifest.call, manifest.settlement
+    is_erased = erasure.is_deleted(tx, call.user_id)
+    if is_erased:
+        call, end = erasure.anonymous_call(call), erasure.anonymous_end(end)
+    if not settle(tx, call, end) and ledger.get(tx, call.id) is None:
         # The index is younger than the spool: the manifest knows all that the row said.
         ledger.insert(tx, call, "sent")
         taken = {"slots": 1, "held_micros": call.hold_micros, "images": call.images_asked}
         accounts.move(tx, call.accounts, period(call.created_us), **taken)
-        settle(tx, call, manifest.settlement)
+        settle(tx, call, end)
+    if is_erased:
+        erasure.doom(tx, call.id, {image.id: image.file for image in manifest.images})
+        return
     images.insert(
         tx,
         manifest.images,
@@ -170,7 +179,7 @@ def settle_kept(tx: Tx, manifest: Manifest) -> None:
         kind=call.kind,
         model=call.model,
         visibility=manifest.visibility,
-        created_us=manifest.settlement.settled_us,
+        created_us=end.settled_us,
     )
 
 

@@ -12,6 +12,8 @@ from pixie_proxy.records import CallRecord, Settlement, StoredImage, Visibility
 
 OBJECT = "pixie.request"
 VERSION = 1
+_OLDEST_KEYS = 27
+"""What the first manifests of this version had."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +56,7 @@ class Manifest:
                 "error": end.error,
                 "flags": end.flags,
                 "visibility": self.visibility,
+                "parents": call.parents,
                 "images": [asdict(image) for image in self.images],
                 "answer": base64.b64encode(end.skeleton).decode() if end.skeleton is not None else None,
             },
@@ -77,6 +80,9 @@ class Manifest:
         if said["version"] > VERSION:
             message = f"written by a newer version ({said['version']})"
             raise ValueError(message)
+        if "parents" not in said and len(said) > _OLDEST_KEYS:  # there was none in those of before 2026-11-21
+            message = "a key is misspelt"
+            raise ValueError(message)
         call = CallRecord(
             id=said["id"],
             user_id=said["owner"]["id"],
@@ -93,6 +99,7 @@ class Manifest:
             hold_micros=said["hold_micros"],
             process=said["process"],
             created_us=said["created_us"],
+            parents=tuple(said.get("parents", ())),
         )
         settlement = Settlement(
             request_id=said["id"],

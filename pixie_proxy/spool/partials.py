@@ -11,7 +11,7 @@ import asyncio
 import os
 import shutil
 import time
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator, Collection, Iterable
 from pathlib import Path
 
 import aiofiles
@@ -67,6 +67,12 @@ class Partials:
         async with aiofiles.open(self._root / request_id / str(slot), "rb") as file:
             while piece := await file.read(PIECE_BYTES):
                 yield piece
+
+    def forget(self, request_ids: Collection[str]) -> None:
+        """Delete those of calls, whatever their age. Blocks."""
+        for folder in self._root.iterdir() if self._root.is_dir() else ():
+            if folder.name in request_ids:
+                shutil.rmtree(folder, ignore_errors=True)
 
     async def run(self) -> None:
         """Sweep what is old, for as long as we live."""

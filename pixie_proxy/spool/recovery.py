@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pixie_proxy.errors import ProxyError
-from pixie_proxy.index import Index, Tx, deliveries, ledger, users
+from pixie_proxy.index import Index, Tx, deliveries, ledger, lineage, users
 from pixie_proxy.index.ledger import LedgerRow
 from pixie_proxy.records import CallRecord, Settlement
 from pixie_proxy.spool import salvage
@@ -157,7 +157,9 @@ class Recovery:
         def look(tx: Tx) -> tuple[CallRecord, str] | None:
             row = ledger.get(tx, request_id)
             owner = None if row is None else users.get_user(tx, row.call.user_id)
-            return None if row is None or owner is None else (row.call, owner.name)
+            if row is None or owner is None:
+                return None
+            return replace(row.call, parents=lineage.recorded(tx, request_id)), owner.name
 
         found = await self._index.read(look)
         if found is None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from pixie_proxy.accounts import keyring, people
+from pixie_proxy.accounts import erasing, keyring, people
 from pixie_proxy.accounts.acting import Actor
 from pixie_proxy.errors import MissingParameter, NotFound, PermissionDenied
 from pixie_proxy.index import Tx, accounts, acts, users
@@ -20,7 +20,7 @@ from pixie_proxy.web.gallery import json_response
 from pixie_proxy.web.wire.images import list_json
 from pixie_proxy.web.wire.people import act_json, key_json, person_json
 
-_MAX_LIFETIME_S = 100 * 365 * 86_400
+MAX_LIFETIME_S = 100 * 365 * 86_400
 
 
 async def list_users(request: web.Request) -> web.Response:
@@ -83,6 +83,23 @@ async def change_user(request: web.Request) -> web.Response:
     return await _write(request, work)
 
 
+async def delete_user(request: web.Request) -> web.Response:
+    """Delete a user and all that is kept of it, but for the anonymous ledger; `confirm` is its name once more."""
+    queries.check_names(request, {"confirm"})
+    which, confirm = request.match_info["user"], queries.text(request, "confirm")
+    if confirm is None:
+        message = "Give 'confirm', the name of the user to delete for good."
+        raise MissingParameter(message, param="confirm")
+
+    def work(tx: Tx, by: Actor) -> dict[str, Any]:
+        deleted = erasing.delete_user(tx, _user(tx, which), confirm, by=by)
+        return {"id": deleted.id, "object": "user", "deleted": True, "images": deleted.images}
+
+    answer = await _write(request, work)
+    context_of(request).erasing.nudge()
+    return answer
+
+
 async def list_keys(request: web.Request) -> web.Response:
     """List the keys of everybody, or of one user, newest first."""
     queries.check_names(request, queries.WALK | {"user"})
@@ -101,7 +118,7 @@ async def add_key(request: web.Request) -> web.Response:
     """Give a user one more key, which is told now and never again."""
     said = await bodies.read_object(request, {"user", "name", "expires_in_s", "limits", "models"})
     which, name = fields.text(said, "user"), fields.text(said, "name", "")
-    lifetime_s = fields.number(said, "expires_in_s", _MAX_LIFETIME_S)
+    lifetime_s = fields.number(said, "expires_in_s", MAX_LIFETIME_S)
     limits, _ = fields.limits(said)
     models = fields.models(said)
 
@@ -158,8 +175,11 @@ async def list_acts(request: web.Request) -> web.Response:
     walk = queries.walk(request, "act", "an act")
     which, action = queries.text(request, "user"), queries.text(request, "action")
 
+    def user_id(tx: Tx) -> str | None:
+        return which if which is None or is_id(which, "usr") else _user(tx, which).id  # a deleted one's, too
+
     def work(tx: Tx) -> Page[acts.Act]:
-        return acts.page(tx, walk, user_id=_user(tx, which).id if which else None, action=action)
+        return acts.page(tx, walk, user_id=user_id(tx), action=action)
 
     page = await context_of(request).index.read(work)
     return json_response(list_json(page, [act_json(act) for act in page.items]))
@@ -181,7 +201,7 @@ def _person(request: web.Request, tx: Tx, user: StoredUser, now_us: int) -> dict
 def _user(tx: Tx, which: str) -> StoredUser:
     """Find a user by id or name. Raises NotFound."""
     found = users.get_user(tx, which) if is_id(which, "usr") else users.get_user_by_name(tx, which)
-    if found is None:
+    if found is None or found.is_deleted:
         message = "This user does not exist."
         raise NotFound(message)
     return found

@@ -1,4 +1,4 @@
-"""How often wrong keys may be tried at the sign-in page: for each address, and by all together."""
+"""How often wrong keys and passwords may be tried: for each address, or each link, and by all together."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Attempts:
         self._overall_tat_us = 0
 
     def wait_s(self, address: str, now_us: int) -> int:
-        """Give how long to wait before the next try, in whole seconds; 0 is now."""
+        """Give how long to wait before the next try, in whole seconds; 0 is now. `address`: or a link's id."""
         waits_us = (
             take(self._tats_us.get(_network(address), 0), now_us, PER_ADDRESS, 1).wait_us,
             take(self._overall_tat_us, now_us, OVERALL, 1).wait_us,

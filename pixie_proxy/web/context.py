@@ -13,10 +13,12 @@ from pixie_proxy.admission.uploads import UploadSlots
 
 if TYPE_CHECKING:
     from pixie_proxy.accounts.directory import Directory
+    from pixie_proxy.accounts.erasing import Erasing
     from pixie_proxy.accounts.sessions import Session, Sessions
     from pixie_proxy.config import Settings
     from pixie_proxy.disk.watch import Disk
     from pixie_proxy.gallery.library import Library
+    from pixie_proxy.gallery.shares import Shares
     from pixie_proxy.gallery.sharing import LinkSigner
     from pixie_proxy.gallery.thumbnails import Thumbnails
     from pixie_proxy.generation import Generation
@@ -40,9 +42,11 @@ class Context:
     index: Index
     directory: Directory
     sessions: Sessions
+    erasing: Erasing
     generation: Generation
     library: Library
     links: LinkSigner
+    shares: Shares
     thumbnails: Thumbnails
     catalog: Catalog
     prices: Prices
@@ -55,6 +59,8 @@ class Context:
     metrics: Metrics
     uploads: UploadSlots = field(default_factory=UploadSlots)
     started: float = field(default_factory=time.time)
+    openapi: bytes | None = None
+    """The description of all addresses, once somebody has asked for it."""
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context")

@@ -20,7 +20,7 @@ _OURS = frozenset({"same-origin", "none"})  # none: typed into the address bar, 
 
 def cookie_name(settings: Settings) -> str:
     """Name the cookie. Browsers keep `__Host-…` from sub-domains and from plain http, but only where there is TLS."""
-    return "__Host-pixie" if _is_https(settings) else "pixie"
+    return "__Host-pixie" if is_https(settings) else "pixie"
 
 
 def token_of(request: web.Request) -> str | None:
@@ -81,7 +81,8 @@ def _is_own_origin(request: web.Request, origin: str) -> bool:
     )
 
 
-def _is_https(settings: Settings) -> bool:
+def is_https(settings: Settings) -> bool:
+    """Tell whether browsers reach us over TLS."""
     return (settings.server.public_url or "").startswith("https://")
 
 
@@ -92,7 +93,7 @@ def _set(request: web.Request, response: web.StreamResponse, token: str, max_age
         token,
         max_age=max_age_s,
         path="/",
-        secure=_is_https(settings),
+        secure=is_https(settings),
         httponly=True,
         samesite="Lax",
     )

@@ -9,9 +9,11 @@ from pydantic import ValidationError
 
 from pixie_proxy.config import LimitSettings
 from pixie_proxy.errors import InvalidValue, MissingParameter
+from pixie_proxy.gallery.tagging import normal_all
 
 T = TypeVar("T")
 
+MAX_TEXT = 64
 _LIMITS = frozenset(LimitSettings.model_fields)
 
 
@@ -46,14 +48,25 @@ def models(said: Mapping[str, Any]) -> list[str] | None:
     return value
 
 
+def tags(said: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """Read a list of tags, written as they are kept."""
+    value = said.get("tags")
+    if value is None:
+        return None
+    if not (isinstance(value, list) and all(isinstance(tag, str) for tag in value)):
+        message = "'tags' must be a list of texts."
+        raise InvalidValue(message, param="tags")
+    return normal_all(value)
+
+
 def text(said: Mapping[str, Any], name: str, default: str | None = None) -> str:
     """Read a short text; without a default it must be there."""
     value = said.get(name, default)
     if value is None:
         message = f"Give '{name}'."
         raise MissingParameter(message, param=name)
-    if not isinstance(value, str) or len(value) > 64 or not value.isprintable():
-        message = f"'{name}' must be a text of at most 64 printable characters."
+    if not isinstance(value, str) or len(value) > MAX_TEXT or not value.isprintable():
+        message = f"'{name}' must be a text of at most {MAX_TEXT} printable characters."
         raise InvalidValue(message, param=name)
     return value
 

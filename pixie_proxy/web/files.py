@@ -25,16 +25,20 @@ OWN = {"Vary": "Authorization, Cookie", "Cross-Origin-Resource-Policy": "same-or
 async def content(request: web.Request) -> web.StreamResponse:
     """Serve an image that the caller may see."""
     record = await context_of(request).library.get(request.match_info["id"], request[USER])
-    return await _serve(request, record, OWN)
+    # Our own pages show images of our own address only: they are not sent elsewhere, as programs are.
+    return await serve(request, record, OWN, may_redirect="Authorization" in request.headers)
 
 
 async def linked(request: web.Request) -> web.StreamResponse:
     """Serve an image to whoever holds its link."""
     record = await context_of(request).library.get_by_link(request.match_info["name"])
-    return await _serve(request, record, {})
+    return await serve(request, record, {}, may_redirect=True)
 
 
-async def _serve(request: web.Request, record: ImageRecord, extra: dict[str, str]) -> web.StreamResponse:
+async def serve(
+    request: web.Request, record: ImageRecord, extra: dict[str, str], *, may_redirect: bool = False
+) -> web.StreamResponse:
+    """Serve an image to somebody who may have it. `may_redirect`: an address of the storage's own will do as well."""
     etag = f'"{record.sha256}"'
     headers = {**INERT, "Cache-Control": "private, no-cache", "ETag": etag, "Accept-Ranges": "bytes", **extra}
     if matches(request.headers.get("If-None-Match"), etag):
@@ -48,7 +52,8 @@ async def _serve(request: web.Request, record: ImageRecord, extra: dict[str, str
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
     library = context_of(request).library
     image = await library.open(record)
-    if _may_redirect(request) and (url := await library.link(record, image)):
+    # A signed address is good for GET alone.
+    if may_redirect and request.method == "GET" and (url := await library.link(record, image)):
         private = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", **extra}
         return web.Response(status=302, headers={**private, "Location": url})
     headers["Content-Disposition"] = f'inline; filename="{record.id}.{EXTENSIONS[record.mime]}"'
@@ -62,15 +67,6 @@ async def _serve(request: web.Request, record: ImageRecord, extra: dict[str, str
             await response.write(piece)
     await response.write_eof()
     return response
-
-
-def _may_redirect(request: web.Request) -> bool:
-    """Send programs and the holders of links elsewhere: our own pages show images of our own address only.
-
-    A signed address is good for GET alone.
-    """
-    is_page = "id" in request.match_info and "Authorization" not in request.headers
-    return request.method == "GET" and not is_page
 
 
 def matches(header: str | None, etag: str) -> bool:

@@ -11,7 +11,7 @@ from aiohttp import web
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from pixie_proxy.errors import ProxyError
-from pixie_proxy.records import to_datetime
+from pixie_proxy.records import id_time_us, to_datetime
 from pixie_proxy.web.context import SESSION
 from pixie_proxy.web.static import address_of
 
@@ -81,6 +81,8 @@ def _environment() -> Environment:
         "iso": lambda at_us: f"{to_datetime(at_us):%Y-%m-%dT%H:%M:%SZ}",
         "query": lambda values: urlencode({name: value for name, value in values.items() if value}),
         "size": _size,
+        "kind": lambda mime: mime.removeprefix("image/").removesuffix("+xml").upper(),
+        "made": id_time_us,
         "usd": lambda micros: f"${micros / 1_000_000:,.4f}",
     }
     return templates

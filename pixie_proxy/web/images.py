@@ -16,7 +16,7 @@ from pixie_proxy.web.answers import send_answer
 from pixie_proxy.web.bodies import read_form, read_json
 from pixie_proxy.web.context import MODEL, REQUEST_ID, USER, context_of
 
-_MAX_IDEMPOTENCY_KEY = 255
+MAX_IDEMPOTENCY_KEY = 255
 _RETRY_COUNT = "x-stainless-retry-count"
 """What OpenAI's SDKs, and all others made by Stainless, tell of their tries: 0, then 1, then 2."""
 
@@ -81,8 +81,8 @@ def _idempotency_key(request: web.Request) -> str | None:
     key = request.headers.get("Idempotency-Key")
     if key is None:
         return None
-    if not 1 <= len(key) <= _MAX_IDEMPOTENCY_KEY or not key.isprintable():
-        message = f"Idempotency-Key must be 1 to {_MAX_IDEMPOTENCY_KEY} printable characters."
+    if not 1 <= len(key) <= MAX_IDEMPOTENCY_KEY or not key.isprintable():
+        message = f"Idempotency-Key must be 1 to {MAX_IDEMPOTENCY_KEY} printable characters."
         raise InvalidValue(message, param="Idempotency-Key")
     return key
 

@@ -2,42 +2,31 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import Any
 
 from aiohttp import web
 
-from pixie_proxy.config import Settings
 from pixie_proxy.errors import InvalidValue, NotFound
 from pixie_proxy.gallery.library import may_change
-from pixie_proxy.index import Tx, images, users
+from pixie_proxy.gallery.shares import PASSWORD_CHARACTERS
+from pixie_proxy.index import Tx, browsing, users
 from pixie_proxy.index.walking import Walk
-from pixie_proxy.records import VISIBILITIES, ImageRecord, Page, User, Visibility, id_time_us
+from pixie_proxy.records import VISIBILITIES, ImageRecord, Page, User, Visibility
 from pixie_proxy.web import queries
 from pixie_proxy.web.context import USER, context_of
 from pixie_proxy.web.forms import read_fields
 from pixie_proxy.web.html import page
-from pixie_proxy.web.wire.images import share
+from pixie_proxy.web.pictures import IMAGE_PX, LIST_PX, picture_of, size_px
+from pixie_proxy.web.wire.images import share as part_of_cost
+
+LIFETIMES_S = {"A day": 86_400, "A week": 7 * 86_400, "A month": 30 * 86_400, "No end": None}
+"""How long a link may be good that is made on an image's page; programs may choose any."""
 
 _PER_PAGE = 24
-_LIST_PX, _IMAGE_PX = 256, 512
-"""How large thumbnails are wished; `gallery.thumbnail_px` says which there are."""
-
-_ALT_CHARACTERS = 300
 _QUESTION_CHARACTERS = 256
 _FILTERS = ("q", "owner", "model")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Picture:
-    """An image as pages show it. `width` and `height` keep its place while it loads."""
-
-    record: ImageRecord
-    alt: str
-    size_px: int
-    width: int
-    height: int
-    created_us: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,13 +51,13 @@ async def gallery(request: web.Request) -> web.Response:
         if is_first:  # the way back ends here: a full first page, not the few that are newer
             found = await _list(request, chosen)
     items = found.page.items
-    small = _size_px(context.settings, _LIST_PX)
+    small = size_px(context.settings, LIST_PX)
     has_older = found.page.has_more or (before is not None and not is_first)
     return page(
         request,
         "gallery.html",
-        pictures=[_picture(record, small) for record in items],
-        dense_px=_size_px(context.settings, _IMAGE_PX),
+        pictures=[picture_of(record, small) for record in items],
+        dense_px=size_px(context.settings, IMAGE_PX),
         owners=_with_chosen(
             [name for name in found.owners if name != viewer.name], chosen["owner"], "me", viewer.name
         ),
@@ -84,21 +73,35 @@ async def gallery(request: web.Request) -> web.Response:
 
 async def image(request: web.Request) -> web.Response:
     """Show one image with everything that is known of it."""
-    settings, library, viewer = context_of(request).settings, context_of(request).library, request[USER]
-    record = await library.get(request.match_info["id"], viewer)
+    return await image_page(
+        request, await context_of(request).library.get(request.match_info["id"], request[USER])
+    )
+
+
+async def image_page(request: web.Request, record: ImageRecord, new_link: str | None = None) -> web.Response:
+    """Write the page of an image; `new_link` is that of a share which was just made, shown this once."""
+    context, viewer = context_of(request), request[USER]
+    settings, library = context.settings, context.library
     is_own = may_change(record, viewer)
+    shares = await context.shares.of_image(record, viewer) if is_own else []
     return page(
         request,
         "image.html",
-        picture=_picture(record, _size_px(settings, _IMAGE_PX)),
+        picture=picture_of(record, size_px(settings, IMAGE_PX)),
         image=record,
         is_vector=record.mime == "image/svg+xml",
-        kind=record.mime.removeprefix("image/").removesuffix("+xml").upper(),
         params=_params(record),
-        cost_micros=share(record.cost_micros, record.siblings, record.position),
+        cost_micros=part_of_cost(record.cost_micros, record.siblings, record.position),
         is_own=is_own,
         link=library.url(record) if viewer.is_admin or record.owner_id == viewer.id else None,
         visibilities=_offered(record, allows_public=settings.gallery.allow_public),
+        public_path=f"/public/{record.id}"
+        if settings.gallery.allow_public and record.visibility == "public"
+        else None,
+        shares=[share for share in shares if share.is_live(time.time_ns() // 1000)],
+        new_link=new_link,
+        lifetimes_s=LIFETIMES_S,
+        password_characters=PASSWORD_CHARACTERS,
     )
 
 
@@ -108,7 +111,7 @@ async def set_visibility(request: web.Request) -> web.Response:
     record = await library.get(request.match_info["id"], viewer)
     wanted = _visibility((await read_fields(request)).get("visibility"))
     await library.change(record, viewer, visibility=wanted)
-    return _see_other(f"/images/{record.id}")
+    return see_other(f"/images/{record.id}")
 
 
 async def delete(request: web.Request) -> web.Response:
@@ -116,7 +119,7 @@ async def delete(request: web.Request) -> web.Response:
     library, viewer = context_of(request).library, request[USER]
     record = await library.find(request.match_info["id"], viewer)
     await library.delete(record, viewer)
-    return _see_other(f"/?trashed={record.id}")
+    return see_other(f"/?trashed={record.id}")
 
 
 async def restore(request: web.Request) -> web.Response:
@@ -124,7 +127,7 @@ async def restore(request: web.Request) -> web.Response:
     library, viewer = context_of(request).library, request[USER]
     record = await library.find(request.match_info["id"], viewer)
     await library.restore(record, viewer)
-    return _see_other(f"/images/{record.id}")
+    return see_other(f"/images/{record.id}")
 
 
 async def _list(
@@ -139,8 +142,8 @@ async def _list(
     def work(tx: Tx) -> _Found:
         return _Found(
             page=_page(tx, viewer, chosen, Walk(after=after, before=before, limit=_PER_PAGE)),
-            owners=images.owners(tx, viewer),
-            models=images.models(tx, viewer),
+            owners=browsing.owners(tx, viewer),
+            models=browsing.models(tx, viewer),
         )
 
     return await context_of(request).index.read(work)
@@ -151,7 +154,7 @@ def _page(tx: Tx, viewer: User, chosen: dict[str, str | None], walk: Walk) -> Pa
     owner_id = users.resolve_owner(tx, owner, viewer.id)
     if owner is not None and owner_id is None:
         return Page(items=[], has_more=False)
-    return images.page(tx, viewer, walk, question=chosen["q"], owner_id=owner_id, model=chosen["model"])
+    return browsing.page(tx, viewer, walk, question=chosen["q"], owner_id=owner_id, model=chosen["model"])
 
 
 async def _trashed(request: web.Request) -> str | None:
@@ -169,28 +172,6 @@ async def _trashed(request: web.Request) -> str | None:
 def _with_chosen(known: list[str], chosen: str | None, *not_listed: str) -> list[str]:
     """Keep a filter that is set among the choices, though it finds nothing."""
     return known if chosen is None or chosen in {*known, *not_listed} else [*known, chosen]
-
-
-def _size_px(settings: Settings, wanted: int) -> int:
-    """Choose among the thumbnails that there are: the next larger one, else the largest."""
-    known = settings.gallery.thumbnail_px
-    return min((size for size in known if size >= wanted), default=max(known))
-
-
-def _picture(record: ImageRecord, longest_px: int) -> Picture:
-    width, height = record.width or longest_px, record.height or longest_px
-    scale = min(1.0, longest_px / max(width, height))
-    prompt = " ".join((record.prompt or "").split())
-    if len(prompt) > _ALT_CHARACTERS:
-        prompt = prompt[: _ALT_CHARACTERS - 1] + "…"
-    return Picture(
-        record=record,
-        size_px=longest_px,
-        alt=prompt or "An image without a prompt",
-        width=max(1, round(width * scale)),
-        height=max(1, round(height * scale)),
-        created_us=id_time_us(record.id),
-    )
 
 
 def _params(record: ImageRecord) -> list[tuple[str, str]]:
@@ -224,5 +205,6 @@ def _visibility(text: str | None) -> Visibility:
     raise InvalidValue(f"'visibility' must be one of {', '.join(VISIBILITIES)}.", param="visibility")
 
 
-def _see_other(path: str) -> web.Response:
+def see_other(path: str) -> web.Response:
+    """Lead a browser on after a form."""
     return web.Response(status=303, headers={"Location": path, "Vary": "Cookie"})

@@ -15,10 +15,11 @@ from pixie_proxy.records import IdKind, is_id
 WALK = frozenset({"limit", "after", "before", "order", "since", "until"})
 """The names that `walk` reads."""
 
-_ORDERS: tuple[Order, ...] = ("asc", "desc")
-_DEFAULT_LIMIT = 20
-_MAX_LIMIT = 100
-_MAX_EPOCH_S = 253_402_300_799  # the end of the year 9999
+ORDERS: tuple[Order, ...] = ("asc", "desc")
+DEFAULT_LIMIT = 20
+MAX_LIMIT = 100
+MAX_TEXT = 256
+MAX_EPOCH_S = 253_402_300_799  # the end of the year 9999
 
 T = TypeVar("T", bound=str)
 
@@ -31,7 +32,7 @@ def check_names(request: web.Request, known: Collection[str]) -> None:
             raise InvalidValue(message, param=name)
 
 
-def text(request: web.Request, name: str, most: int = 256) -> str | None:
+def text(request: web.Request, name: str, most: int = MAX_TEXT) -> str | None:
     """Read a text."""
     value = request.query.get(name)
     if value is not None and not 1 <= len(value) <= most:
@@ -54,9 +55,9 @@ def choice(request: web.Request, name: str, choices: Collection[T]) -> T | None:
 
 def limit(request: web.Request) -> int:
     """Read the size of a page."""
-    value = request.query.get("limit", str(_DEFAULT_LIMIT))
-    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= _MAX_LIMIT):
-        message = f"'limit' must be an integer from 1 to {_MAX_LIMIT}."
+    value = request.query.get("limit", str(DEFAULT_LIMIT))
+    if not (value.isascii() and value.isdigit() and 1 <= int(value[:9]) <= MAX_LIMIT):
+        message = f"'limit' must be an integer from 1 to {MAX_LIMIT}."
         raise InvalidValue(message, param="limit")
     return int(value)
 
@@ -72,7 +73,7 @@ def walk(request: web.Request, kind: IdKind, what: str) -> Walk:
         until_us=time_us(request, "until"),
         after=after,
         before=before,
-        order=choice(request, "order", _ORDERS) or "desc",
+        order=choice(request, "order", ORDERS) or "desc",
         limit=limit(request),
     )
 
@@ -103,7 +104,7 @@ def time_us(request: web.Request, name: str) -> int | None:
             seconds = moment.timestamp()
         else:
             seconds = -1.0
-    if not 0 <= seconds <= _MAX_EPOCH_S:
+    if not 0 <= seconds <= MAX_EPOCH_S:
         message = f"'{name}' must be seconds since 1970 or a time such as 2026-11-21T12:00:00Z."
         raise InvalidValue(message, param=name)
     return round(seconds * 1_000_000)

@@ -6,6 +6,7 @@ from aiohttp import web
 
 from pixie_proxy.errors import InvalidValue
 from pixie_proxy.gallery.thumbnails import Missing
+from pixie_proxy.records import ImageRecord
 from pixie_proxy.web import files, queries
 from pixie_proxy.web.context import USER, context_of
 
@@ -22,13 +23,16 @@ _PLACEHOLDER = (
 
 
 async def thumbnail(request: web.Request) -> web.StreamResponse:
-    """Serve an image made small. An SVG is its own thumbnail; nobody draws it here."""
-    context = context_of(request)
-    queries.check_names(request, {"size"})
-    size_px = _size(request, context.settings.gallery.thumbnail_px)
-    record = await context.library.get(request.match_info["id"], request[USER])
+    """Serve an image made small to a caller who may see it."""
+    size_px = asked_size(request)
+    record = await context_of(request).library.get(request.match_info["id"], request[USER])
+    return await serve(request, record, size_px)
+
+
+async def serve(request: web.Request, record: ImageRecord, size_px: int) -> web.StreamResponse:
+    """Serve an image made small to somebody who may have it. An SVG is its own thumbnail; nobody draws it here."""
     if record.mime == "image/svg+xml":
-        return await files.content(request)
+        return await files.serve(request, record, files.OWN)
     etag = f'"{record.sha256}-{size_px}"'
     headers = {
         **files.INERT,
@@ -38,7 +42,7 @@ async def thumbnail(request: web.Request) -> web.StreamResponse:
     }
     if files.matches(request.headers.get("If-None-Match"), etag):
         return web.Response(status=304, headers=headers)
-    made = await context.thumbnails.get(record, size_px)
+    made = await context_of(request).thumbnails.get(record, size_px)
     if isinstance(made, Missing):
         del headers["ETag"]
         headers |= {"Cache-Control": "private, no-store", PLACEHOLDER_HEADER: made.reason}
@@ -46,7 +50,10 @@ async def thumbnail(request: web.Request) -> web.StreamResponse:
     return web.Response(body=made, content_type="image/webp", headers=headers)
 
 
-def _size(request: web.Request, known_px: list[int]) -> int:
+def asked_size(request: web.Request) -> int:
+    """Read which of the sizes that there are is asked for: the smallest, if none is."""
+    queries.check_names(request, {"size"})
+    known_px = context_of(request).settings.gallery.thumbnail_px
     sizes = {str(size): size for size in known_px}
     asked = request.query.get("size", str(min(known_px)))
     if asked not in sizes:

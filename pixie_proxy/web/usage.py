@@ -19,7 +19,7 @@ from pixie_proxy.web.gallery import json_response
 from pixie_proxy.web.wire.money import spent_json
 
 _BYS: tuple[By, ...] = get_args(By)
-_FORMATS: tuple[Literal["json", "csv"], ...] = ("json", "csv")
+FORMATS: tuple[Literal["json", "csv"], ...] = ("json", "csv")
 _NAMES = frozenset({"by", "since", "until", "owner", "format"})
 _SUMS = ("requests", "images", "failed", "unknown", "cost_micros", "held_micros")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
@@ -51,7 +51,7 @@ async def get_usage(request: web.Request) -> web.Response:
 
     found, names = await context_of(request).index.read(work)
     rows = [spent_json(by, each, names) for each in found]
-    if queries.choice(request, "format", _FORMATS) == "csv":
+    if queries.choice(request, "format", FORMATS) == "csv":
         return _csv(by, rows)
     total = Spent(id=None, **{name: sum(getattr(each, name) for each in found) for name in _SUMS})
     return json_response(

@@ -12,7 +12,7 @@ from pixie_proxy.accounts.declared import make_first_admin, sync_declared
 from pixie_proxy.accounts.directory import Directory
 from pixie_proxy.accounts.keys import digest
 from pixie_proxy.config import DeclaredUser, LimitSettings, TeamSettings
-from pixie_proxy.errors import InvalidApiKey, InvalidValue
+from pixie_proxy.errors import ConfigError, InvalidApiKey, InvalidValue
 from pixie_proxy.index import Index, users
 from pixie_proxy.records import User
 
@@ -62,6 +62,15 @@ async def test_an_operator_may_bring_the_admins_key(index: Index, tmp_path: Path
     assert made.path is None
     assert not (tmp_path / "admin.key").exists()
     assert (await who(index, ANN_KEY)) is not None
+
+
+@pytest.mark.parametrize("key", ["", " ", "admin", "\t1234567\n"])
+async def test_an_admins_key_that_can_be_guessed_is_refused(index: Index, tmp_path: Path, key: str) -> None:
+    """An empty one as well: who set it believes that it is set. Nobody is made (R75)."""
+    with pytest.raises(ConfigError, match="less than 8 characters"):
+        await make_first_admin(index, tmp_path, key)
+    assert not (tmp_path / "admin.key").exists()
+    assert await index.read(users.list_users) == []
 
 
 async def test_declared_users_need_no_admin(index: Index, tmp_path: Path) -> None:

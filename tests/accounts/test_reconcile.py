@@ -26,7 +26,7 @@ USAGE = {
 def call(**fields: Any) -> Billed:
     basis = Billed(
         id=new_id("req"), created_us=bounds(DAY)[0] + 5, model="gpt-image-2", images=1, state="done",
-        cost_micros=5980, usage=USAGE, flags=(),
+        cost_micros=5980, usage=USAGE,
     )  # fmt: skip
     return replace(basis, **fields)
 
@@ -94,10 +94,33 @@ def test_each_difference_is_named() -> None:
         (Place("2026-11-21", "gpt-image-2"), "cost_micros", 5980, Decimal(0)),
     ]
     ours, theirs, late = (" ".join(each.hints) for each in found)
-    assert unknown.id in ours
-    assert unreported.id in ours
+    assert str(unknown.id) in ours
+    assert str(unreported.id) in ours
     assert "around the proxy" in theirs
     assert late == ""
+
+
+def test_a_corrected_call_counts_as_it_was_corrected() -> None:
+    """One of unknown outcome that was corrected to nothing was not made; what it took stays unknown otherwise."""
+    free = call(state="unknown", usage=None, cost_micros=0, corrected_micros=-40_000)
+    paid = call(state="unknown", usage=None, cost_micros=5980, corrected_micros=-34_020)
+    assert compare(read_statement(page(bucket(costs(0.01196, "gpt-image-2")))), [call(), free, paid]) == []
+    assert compare(read_statement(page(bucket(images(2, 2)))), [call(), free, paid]) == []
+    outputs = compare(read_statement(page(bucket(tokens(40, 392)))), [call(), paid])
+    assert [each.quantity for each in outputs] == ["requests", "input_tokens", "output_tokens"]
+    assert {
+        "corrected in money" in hint and str(paid.id) in hint for each in outputs for hint in each.hints
+    } == {True}
+
+
+def test_a_correction_of_no_request_counts_in_its_day() -> None:
+    """It has no model, so a comparison model by model leaves it out."""
+    given = call(id=None, model=None, images=0, usage=None, cost_micros=-980, corrected_micros=-980)
+    assert compare(read_statement(page(bucket(costs(0.005)))), [call(), given]) == []
+    assert compare(read_statement(page(bucket(costs(0.00598, "gpt-image-2")))), [call(), given]) == []
+    assert compare(read_statement(page(bucket(images(1, 1, None)))), [call(), given]) == []
+    (differs,) = compare(read_statement(page(bucket(costs(0.00598)))), [call(), given])
+    assert "not of one request are in it: $-0.000980" in differs.hints[0]
 
 
 def test_money_to_the_micro() -> None:

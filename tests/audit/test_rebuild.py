@@ -12,7 +12,7 @@ import pytest
 from pixie_proxy.audit.rebuild import placeholder_name
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.gallery.state import FolderState
-from pixie_proxy.index import Tx, accounts, images, ledger, states, users
+from pixie_proxy.index import Tx, accounts, images, ledger, states, tags, users
 from pixie_proxy.index import settings as stored
 from pixie_proxy.index.users import StoredUser
 from pixie_proxy.records import StoredImage, accounts_of, new_id
@@ -21,7 +21,7 @@ from pixie_proxy.storage import SENTINEL, STATE, folder_ref
 from tests.audit.conftest import House, damaged
 from tests.support.calls import ANN
 
-TABLES = ("requests", "images", "users", "accounts", "settings", "states_to_write")
+TABLES = ("requests", "parents", "images", "image_tags", "users", "accounts", "settings", "states_to_write")
 
 
 async def dump(house: House) -> dict[str, list[tuple[Any, ...]]]:
@@ -43,13 +43,14 @@ async def change(house: House, manifest: Manifest, work: Callable[[Tx, StoredIma
 
 
 async def test_a_lost_index_comes_back_as_it_was(house: House) -> None:
-    """Images, requests with their answers, accounts and the storage's id: row by row."""
+    """Images, requests with their answers and parents, tags, accounts and the storage's id: row by row."""
     day_us = 86_400_000_000
     for number in range(60):
         await house.keep(
             1 + number % 4,
             created_us=1_795_000_000_000_000 + number * day_us,
             idempotency_key=f"key-{number}" if number % 3 == 0 else None,
+            parents=(new_id("img"), new_id("img"))[: number % 3],
         )
     unknown = await house.keep()
     await change(house, unknown, lambda tx, image: images.delete(tx, image.id, 77))
@@ -57,13 +58,13 @@ async def test_a_lost_index_comes_back_as_it_was(house: House) -> None:
     await change(
         house, shared, lambda tx, image: images.set_visibility(tx, image.id, "public", raises_epoch=True)
     )
+    await change(house, shared, lambda tx, image: tags.put(tx, image.id, ["fox", "owl"]))
     before = await dump(house)
     await house.lose_index()
     result = await house.reindex()
     after = await dump(house)
-    assert {name: after[name] for name in ("requests", "images", "settings", "states_to_write")} == {
-        name: before[name] for name in ("requests", "images", "settings", "states_to_write")
-    }
+    rebuilt = ("requests", "parents", "images", "image_tags", "settings", "states_to_write")
+    assert {name: after[name] for name in rebuilt} == {name: before[name] for name in rebuilt}
     assert (result.added_images, result.added_requests) == (len(before["images"]), len(before["requests"]))
     assert list(result.added_users.values()) == ["ann"]
     report = await house.verify()

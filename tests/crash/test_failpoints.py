@@ -222,7 +222,7 @@ async def test_a_death_at_any_step_of_a_call_loses_nothing_on_s3(
     record_figure: Record,
 ) -> None:
     """Before and after each PUT too, while three in ten calls to the bucket fail."""
-    async with S3Relay(ceph.url, flaky(3)) as relay:
+    async with S3Relay(ceph.url) as relay:
         mortal = Mortal(tmp_path, upstream, seed=3, shop=BucketShop.open(tmp_path / "data", ceph, relay))
         async with mortal.start() as proxy:
             await mortal.steps_of(proxy, KINDS[kind])
@@ -232,6 +232,7 @@ async def test_a_death_at_any_step_of_a_call_loses_nothing_on_s3(
             for name in ("0.png", MANIFEST)
             for when in ("before", "after")
         } <= {point.name for point in steps}
+        relay.plan = flaky(3)
         chosen = choose(steps, most, seed=f"s3 {kind}")
         died = [await mortal.die_at(point, KINDS[kind]) for point in chosen]
         async with mortal.start():

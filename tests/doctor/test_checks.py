@@ -139,12 +139,11 @@ def test_a_terminal_gets_ticks_and_colours(tmp_path: Path) -> None:
     assert last == "1 fault, no warnings."
 
 
-async def test_settings_that_do_nothing_are_warned_of(tmp_path: Path, upstream: ScriptedUpstream) -> None:
+async def test_doubtful_settings_are_warned_of(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     """In the words of a start."""
     has_models(upstream)
-    told = await of(tmp_path / "data", upstream, gallery={"allow_public": True})
-    (line,) = told.warnings
-    assert line.startswith("settings: gallery.allow_public has no effect")
+    told = await of(tmp_path / "data", upstream, server={"host": "0.0.0.0"})
+    assert any(line.startswith("settings: links will start with http://0.0.0.0") for line in told.warnings)
 
 
 async def test_a_spool_at_its_cap_is_told(used: Path, upstream: ScriptedUpstream) -> None:

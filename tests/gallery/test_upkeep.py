@@ -129,7 +129,7 @@ async def test_pages_that_fail_do_not_stop_the_others(house: House, monkeypatch:
     calls = [await house.call(is_adopted=n > 0) for n in range(3)]
     for manifest in calls:
         await house.index.write(hide(manifest.images[0].id, manifest.call.id))
-    left, reason = await house.upkeep()._pass()
+    left, reason = await house.upkeep().sweep()
     assert (left, "ObjectMissing" in (reason or "")) == (1, True)
     assert await waiting(house) == [calls[0].call.id]
 

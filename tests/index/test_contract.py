@@ -77,3 +77,14 @@ async def test_close_finishes_what_was_accepted(index: Index) -> None:
     with pytest.raises(IndexUnavailable):
         await index.read(lambda tx: settings.get(tx, "a"))
     await index.close()
+
+
+async def test_scrubbing_changes_nothing_that_is_kept(index: Index) -> None:
+    """Rows are as before, and the index goes on; works that come meanwhile are done."""
+    await index.write(lambda tx: settings.put(tx, "colour", "blue"))
+    scrubbing = asyncio.ensure_future(index.scrub())
+    await asyncio.gather(*[index.write(lambda tx: settings.put(tx, "a", "1")) for _ in range(20)])
+    assert await index.read(lambda tx: settings.get(tx, "colour")) == "blue"
+    await scrubbing
+    assert await index.write(lambda tx: settings.put_if_absent(tx, "colour", "red")) == "blue"
+    assert await index.read(lambda tx: settings.get(tx, "a")) == "1"

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pixie_proxy.index import Tx, images, search, users
+from pixie_proxy.index import Tx, browsing, images, search, users
 from pixie_proxy.index.batch import SqliteTx
 from pixie_proxy.index.migrate import migrate
 from pixie_proxy.index.walking import Walk
@@ -127,7 +127,7 @@ def _stands_in(text: list[str], phrase: Phrase) -> bool:
 
 def found(tx: Tx, name: str, question: str, **asked: Any) -> list[str]:
     walk = Walk(**{key: asked.pop(key) for key in WALK if key in asked})
-    return [image.id for image in images.page(tx, USERS[name], walk, question=question, **asked).items]
+    return [image.id for image in browsing.page(tx, USERS[name], walk, question=question, **asked).items]
 
 
 @settings(max_examples=300, deadline=None)

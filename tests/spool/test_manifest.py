@@ -35,6 +35,7 @@ IMAGES = tuple(
         a_manifest(
             a_call(kind="edit", is_stream=True, key_id="key_x", idempotency_key="k\u00e9"), IMAGES[:1]
         ),
+        a_manifest(a_call(kind="edit", parents=("img_b", "img_a")), IMAGES),
         a_manifest(a_call(prompt=None, requested_model=None, params={}), ()),
         replace(
             a_manifest(a_call(), IMAGES),

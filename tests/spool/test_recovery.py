@@ -14,7 +14,7 @@ import pytest
 from pixie_proxy.index import Index, accounts, ledger
 from pixie_proxy.index.ledger import LedgerRow
 from pixie_proxy.metrics import Metrics
-from pixie_proxy.records import Account, CallRecord, StoredImage
+from pixie_proxy.records import Account, CallRecord, StoredImage, new_id
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.spool.recovery import EVERY_S, Recovery
@@ -144,13 +144,15 @@ async def test_whole_images_of_a_call_that_was_not_durable_are_salvaged(
     aftermath: Aftermath, manifest: bytes | None
 ) -> None:
     """Without a manifest, or with one that was still being written: the ledger knows whose they are."""
-    call = await aftermath.admit(images_asked=4)
+    call = await aftermath.admit(images_asked=4, parents=(new_id("img"), new_id("img")))
     aftermath.leave(call, 0, 2, **{"1_part": b"half", "call_json": b"{}"})
     if manifest is not None:
         (aftermath.died.folder / call.id / MANIFEST).write_bytes(manifest)
     assert await aftermath.recover() == 1
     assert await aftermath.gallery() == [(call.id, 0, png(seed=0)), (call.id, 2, png(seed=2))]
     assert aftermath.stored(call) == {"0.png", "2.png", MANIFEST}
+    told = Manifest.from_json((aftermath.root / folder_ref(call.id) / MANIFEST).read_bytes())
+    assert told.call.parents == call.parents
     row, account = await aftermath.row(call), await aftermath.account()
     assert (row.state, row.cost_micros) == ("unknown", call.hold_micros)
     assert (account.in_flight, account.held_micros, account.spent_life_micros) == (0, 0, call.hold_micros)

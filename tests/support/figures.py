@@ -65,11 +65,10 @@ class FigureBook:
             **({"reason": _reason(report)} if report.outcome != "passed" else {}),
             "figures": [value for name, value in report.user_properties if name == _PROPERTY],
         }
+        self._write()
 
-    def pytest_sessionfinish(self) -> None:
-        """Write the raw figures."""
-        if not self._tests:
-            return
+    def _write(self) -> None:
+        """Write the raw figures, after each test: a run of hours may be broken off."""
         commit, is_dirty = machine.commit(*_MEASURED)
         path = RESULTS / f"torture-{commit}.json"
         earlier = json.loads(path.read_text(encoding="utf-8"))["tests"] if path.exists() else {}

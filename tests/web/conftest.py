@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from playwright.async_api import Browser as Chromium
+from playwright.async_api import async_playwright
 
+from tests.conftest import require
 from tests.support.proxy import RunningProxy, run_proxy
 from tests.support.upstream import ScriptedUpstream
 from tests.web.calling import AnySdk
 
 ProxyWith = Callable[..., Awaitable[RunningProxy]]
+FLAGS = (
+    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
+    *("--disable-sync", "--no-first-run"),
+)
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -45,3 +52,12 @@ def no_backoff(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
     monkeypatch.setattr("pixie_proxy.generation.relaying._backoff_s", backoff_s)
     return thought
+
+
+@pytest.fixture
+async def chromium() -> AsyncIterator[Chromium]:
+    executable = require("chromium")
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
+        yield browser
+        await browser.close()

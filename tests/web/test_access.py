@@ -10,11 +10,11 @@ import pytest
 from pixie_proxy.app import create_app
 from pixie_proxy.web.routes import ROUTES, Route
 from tests.support.pictures import png, svg
-from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, OTHER_KEY, VIEWER_KEY, RunningProxy, settings_for
+from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, RunningProxy, settings_for
 from tests.support.upstream import ScriptedUpstream, image_json
-from tests.web.browsing import HTML, Browser, login, make, sign_in
-from tests.web.calling import context_of, error_of, http, noted, raw_call
-from tests.web.routing import ACCESSES, EVERY_ROUTE, OPEN, path_of
+from tests.web.browsing import HTML, login, make, sign_in
+from tests.web.calling import error_of, http, noted, raw_call
+from tests.web.routing import ACCESSES, EVERY_ROUTE, OPEN, path_of, whole_index
 
 WRONG = "px-wrong-" + "x" * 30
 FORM = {"Content-Type": "application/x-www-form-urlencoded"}
@@ -107,24 +107,6 @@ async def test_no_form_of_the_address_goes_around(proxy: RunningProxy, route: Ro
         assert answer.status != 303 or answer.headers["location"].startswith("/login")
 
 
-@EVERY_ROUTE
-async def test_a_cookie_opens_what_is_for_people(proxy: RunningProxy, route: Route) -> None:
-    """Each role finds with a session what it finds with its key; what is for programs alone takes no cookie at all."""
-    for key, forbidden in (
-        (VIEWER_KEY, {"maker", "maker page", "admin"}),
-        (MEMBER_KEY, {"admin"}),
-        (ADMIN_KEY, set()),
-    ):
-        browser = await sign_in(proxy, key)
-        status, _, _ = await browser.send(
-            route.method,
-            path_of(route.path),
-            headers={"Origin": proxy.url, "X-CSRF-Token": browser.csrf, "Accept": "*/*"},
-        )
-        assert (status == 401) == (route.access == "admin key")
-        assert (status == 403) == (route.access in forbidden)
-
-
 async def test_the_header_wins_over_the_cookie(proxy: RunningProxy) -> None:
     """Two credentials are one caller: that of the header, and a wrong header is nobody."""
     browser = await sign_in(proxy, MEMBER_KEY)
@@ -164,7 +146,7 @@ async def test_a_change_must_come_from_our_own_page(
     (image_id,) = await make(proxy)
     browser, other = await sign_in(proxy), await sign_in(proxy, ADMIN_KEY)
     await noted(proxy)
-    before, calls = await _whole_index(proxy), len(upstream.requests)
+    before, calls = await whole_index(proxy), len(upstream.requests)
     given: dict[str, str | None] = {"csrf": browser.csrf, "Origin": proxy.url, **BAD_SENDERS[sender]}
     token = (
         other.csrf
@@ -187,7 +169,7 @@ async def test_a_change_must_come_from_our_own_page(
             route.method, path_of(route.path, image_id), headers={**FORM, **headers}, data=body
         )
         assert (status, error_of(text.encode())["code"]) == (403, "csrf_failed"), route
-    assert await _whole_index(proxy) == before
+    assert await whole_index(proxy) == before
     assert len(upstream.requests) == calls
 
 
@@ -231,7 +213,7 @@ async def test_reading_changes_nothing(proxy: RunningProxy) -> None:
     (image_id,) = await make(proxy)
     browser = await sign_in(proxy)
     await noted(proxy)
-    before = await _whole_index(proxy)
+    before = await whole_index(proxy)
     for route in ROUTES:
         if route.method == "GET":
             path = path_of(route.path, image_id)
@@ -241,57 +223,7 @@ async def test_reading_changes_nothing(proxy: RunningProxy) -> None:
                     method, f"{path}?trashed={image_id}&visibility=private&csrf={browser.csrf}"
                 )
                 await proxy.request(method, path, key=None, allow_redirects=False)
-    assert await _whole_index(proxy) == before
-
-
-async def test_whats_not_yours_looks_like_nothing(proxy: RunningProxy) -> None:
-    """Every route with an image in it answers others alike for a private one, a deleted one, and none at all."""
-    (private,), (deleted,) = await make(proxy, "secret"), await make(proxy, "secret")
-    owner, other, viewer = (
-        await sign_in(proxy),
-        await sign_in(proxy, OTHER_KEY),
-        await sign_in(proxy, VIEWER_KEY),
-    )
-    await owner.post(f"/images/{private}/visibility", visibility="private")
-    await owner.post(f"/images/{deleted}/delete")
-    unknown = private[:-6] + "000000"
-    for route in BY_COOKIE:
-        if "/images/{id}" not in route.path:
-            continue
-        for browser in (other, viewer):
-            seen = {
-                image_id: await _plain(browser, route, image_id)
-                for image_id in (unknown, private, deleted, "img_x", "img_" + "Z" * 26)
-            }
-            assert len(set(seen.values())) == 1, route
-            assert seen[private][0] in ({404, 403} if browser is viewer else {404})
-
-
-async def _plain(browser: Browser, route: Route, image_id: str) -> tuple[int, str, str]:
-    """Give an answer without what is the request's own."""
-    sent: dict[str, Any] = {}
-    if route.method == "POST":
-        sent = {"json" if route.path.startswith("/v1") else "data": {"visibility": "team"}}
-    status, headers, body = await browser.send(
-        route.method,
-        path_of(route.path, image_id),
-        headers={"Origin": browser.proxy.url, "X-CSRF-Token": browser.csrf},
-        **sent,
-    )
-    own = {"x-request-id", "date"}
-    names = sorted(f"{name}: {value}" for name, value in headers.items() if name.lower() not in own)
-    return status, body.replace(image_id, "ID"), "\n".join(names)
-
-
-async def _whole_index(proxy: RunningProxy) -> dict[str, list[tuple[Any, ...]]]:
-    def work(tx: Any) -> dict[str, list[tuple[Any, ...]]]:
-        tables = [
-            row["name"] for row in tx.all("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-        ]
-        select = "SELECT * FROM "  # of our own tables
-        return {table: sorted((tuple(row) for row in tx.all(select + table)), key=repr) for table in tables}
-
-    return await context_of(proxy).index.read(work)
+    assert await whole_index(proxy) == before
 
 
 CLASSES: dict[str, tuple[str, dict[str, str | None]]] = {

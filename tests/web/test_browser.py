@@ -15,11 +15,10 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 from playwright.async_api import Browser as Chromium
-from playwright.async_api import Page, Request, Response, Route, async_playwright, expect
+from playwright.async_api import Page, Request, Response, Route, expect
 
 from pixie_proxy.upstream.demo import demo_upstream
 from pixie_proxy.web import pages
-from tests.conftest import require
 from tests.support.pictures import png
 from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, OTHER_KEY, RunningProxy, run_proxy
 from tests.support.upstream import ScriptedUpstream, image_json
@@ -29,10 +28,6 @@ pytestmark = pytest.mark.xdist_group("browser")  # one Chromium at a time is eno
 
 SIZES = {"desk": (1280, 800), "phone": (360, 740)}
 AT_EVERY_SIZE = pytest.mark.parametrize("size", SIZES)
-FLAGS = (
-    *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
-    *("--disable-sync", "--no-first-run"),
-)
 REFUSALS = re.compile(r"status of 4|^Blocked script execution|violates the following Content Security Policy")
 """What a browser says when it does not run or load something: our 4xx pages, and what our headers forbid."""
 
@@ -48,15 +43,6 @@ HOSTILE_PROMPT = (
     "\"'><svg onload=alert(3)><base href=http://evil.example/><meta http-equiv=refresh content=0;url=//evil.example>"
     "<link rel=stylesheet href=http://evil.example/x.css>{{ 7*7 }}"
 )
-
-
-@pytest.fixture
-async def chromium() -> AsyncIterator[Chromium]:
-    executable = require("chromium")
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=executable, args=list(FLAGS))
-        yield browser
-        await browser.close()
 
 
 @asynccontextmanager
@@ -158,7 +144,7 @@ async def test_list_filter_and_walk(
         await signed_in(page)
         tiles = page.locator(".grid > li")
         assert await _ids(page) == [other, *made[:5]]
-        await _all_load(page)
+        await all_load(page)
         await shoot(page, tmp_path, f"{size}-list")
         await page.get_by_role("link", name="Older").click()
         await page.get_by_role("link", name="Newer").wait_for()
@@ -195,7 +181,7 @@ async def test_delete_and_undo_by_keyboard_alone(
         await _tab_to(page, "a cat")
         await page.keyboard.press("Enter")
         await page.wait_for_url(f"**/images/{image_id}")
-        await _all_load(page)
+        await all_load(page)
         await shoot(page, tmp_path, f"{size}-image")
         await _tab_to(page, "Delete")
         await page.keyboard.press("Enter")
@@ -279,12 +265,12 @@ async def test_pictures_of_the_demo_are_seen(chromium: Chromium, tmp_path: Path,
         await sdk.images.generate(model="gpt-image-2.6-flare", prompt="A cat on a roof", output_format="svg")
         async with watched(chromium, proxy, size) as page:
             await signed_in(page)
-            await _all_load(page)
+            await all_load(page)
             assert await page.locator(".grid img").count() == 3
             await shoot(page, tmp_path, f"{size}-demo-list")
             await page.get_by_role("link", name="A cat on a roof").first.click()
             await page.wait_for_url("**/images/img_*")
-            await _all_load(page)
+            await all_load(page)
             await shoot(page, tmp_path, f"{size}-demo-image")
 
 
@@ -295,7 +281,7 @@ async def _ids(page: Page) -> list[str]:
     return [address.rsplit("/", 1)[-1] for address in addresses]
 
 
-async def _all_load(page: Page) -> None:
+async def all_load(page: Page) -> None:
     """Every picture that is asked for is there; those further down wait until they are near."""
     await page.wait_for_function(
         "[...document.images].every(i => i.loading === 'lazy' || (i.complete && i.naturalWidth > 0))"

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
+import time
 from datetime import UTC, datetime
+from typing import Any
 
+from pixie_proxy.accounts import money
 from pixie_proxy.index import Tx
 from pixie_proxy.index.usage import By
 from tests.support.proxy import ADMIN_KEY, OTHER_KEY, RunningProxy
@@ -55,6 +58,47 @@ async def test_by_model_key_and_day(proxy: RunningProxy, upstream: ScriptedUpstr
     assert day["day"] == f"{datetime.now(UTC):%Y-%m-%d}"
     assert all(set(row) > SUMS for row in (*models, key, day))
     assert day["cost_usd"] == 3 * COST_USD
+
+
+async def test_corrections_are_in_it(proxy: RunningProxy, upstream: ScriptedUpstream) -> None:
+    """By each of the four, so that what was spent is what the balance says; for those who may see it."""
+    request_id = await buy(proxy, upstream)
+
+    def work(tx: Tx) -> None:
+        for name, micros, request in (
+            (None, -1000, request_id),
+            ("bob", 500, None),
+            (None, 7, None),
+            ("carol", 9, None),
+        ):
+            money.correct(
+                tx,
+                change_micros=micros,
+                reason="r",
+                name=name,
+                request_id=request,
+                now_us=time.time_ns() // 1000,
+            )
+
+    await context_of(proxy).index.write(work)
+    spent = round(COST_USD * 1e6) - 1000 + 500
+
+    def micros(rows: list[dict[str, Any]], name: str) -> dict[str | None, int]:
+        return {row[name]: round(row["cost_usd"] * 1e6) for row in rows}
+
+    (key,) = [row["key"] for row in (await proxy.get("/v1/usage?by=key"))["data"] if row["key"]]
+    for by, own, team in (
+        ("user", {"bob": spent}, {"carol": 9, None: 7}),
+        ("key", {key: spent - 500, None: 500}, {None: 516}),
+        ("model", {"gpt-image-2": spent - 500, None: 500}, {None: 516}),
+        ("day", {f"{datetime.now(UTC):%Y-%m-%d}": spent}, {f"{datetime.now(UTC):%Y-%m-%d}": spent + 16}),
+    ):
+        said = await proxy.get(f"/v1/usage?by={by}")
+        assert micros(said["data"], by) == own
+        assert (said["total"]["requests"], said["total"]["images"]) == (1, 1)
+        all_of_it = await proxy.get(f"/v1/usage?by={by}", ADMIN_KEY)
+        assert micros(all_of_it["data"], by) == own | team
+        assert round(all_of_it["total"]["cost_usd"] * 1e6) == spent + 16
 
 
 async def test_times_are_half_open_and_begin_with_the_month(

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pixie_proxy.records import ImageRecord, Page, User, id_time_us
+from pixie_proxy.errors import ProxyError
+from pixie_proxy.index.seen import Seen
+from pixie_proxy.records import Collection, Page, User, id_time_us
 from pixie_proxy.web.wire.money import usd
 
 
-def image_json(record: ImageRecord, viewer: User, url: str, base_path: str = "/v1/images") -> dict[str, Any]:
+def image_json(seen: Seen, viewer: User, url: str, base_path: str = "/v1/images") -> dict[str, Any]:
     """Write an image. `url` works for whoever holds it, so only owner and admins are given it.
 
     What lies in the trash has no addresses until it is restored.
     """
+    record = seen.record
     is_own = viewer.is_admin or record.owner_id == viewer.id
     is_there = record.deleted_us is None
     path = f"{base_path}/{record.id}"
@@ -41,15 +44,48 @@ def image_json(record: ImageRecord, viewer: User, url: str, base_path: str = "/v
         "url": url if is_own and is_there else None,
         "content_url": f"{path}/content" if is_there else None,
         "thumbnail_url": f"{path}/thumbnail" if is_there else None,
-        "parents": [],
+        "parents": seen.parents,
+        "tags": record.tags,
+        "favorite": seen.is_favorite,
         "cost_usd": usd(share(record.cost_micros, record.siblings, record.position)),
         "deleted_at": None if record.deleted_us is None else record.deleted_us // 1_000_000,
+    }
+
+
+def exported_json(seen: Seen, viewer: User, file: str) -> dict[str, Any]:
+    """Write an image as an archive tells of it: without addresses, and with all that was asked for."""
+    addresses = {"url", "content_url", "thumbnail_url"}
+    said = {name: value for name, value in image_json(seen, viewer, "").items() if name not in addresses}
+    return {"file": file, **said, "params": seen.record.params}
+
+
+def collection_json(collection: Collection) -> dict[str, Any]:
+    """Write a collection."""
+    return {
+        "id": collection.id,
+        "object": "collection",
+        "created": collection.created_us // 1_000_000,
+        "owner": collection.owner_name,
+        "name": collection.name,
+        "visibility": collection.visibility,
     }
 
 
 def deleted_json(image_id: str) -> dict[str, Any]:
     """Confirm a deletion as OpenAI does."""
     return {"id": image_id, "object": "image", "deleted": True}
+
+
+def bulk_json(action: str, done: Mapping[str, ProxyError | None]) -> dict[str, Any]:
+    """Write what became of each image of many."""
+    return {
+        "object": "image.bulk",
+        "action": action,
+        "data": [
+            {"id": image_id, "done": error is None, "error": error and error.answer()[1]["error"]}
+            for image_id, error in done.items()
+        ],
+    }
 
 
 def list_json(page: Page[Any], items: Iterable[dict[str, Any]]) -> dict[str, Any]:
