@@ -13,12 +13,24 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from pixie_proxy.index import Tx, browsing, images, search, users
+from pixie_proxy.index import (
+    Tx,
+    browsing,
+    collections,
+    favorites,
+    images,
+    lineage,
+    search,
+    shelves,
+    tags,
+    users,
+)
 from pixie_proxy.index.batch import SqliteTx
 from pixie_proxy.index.migrate import migrate
+from pixie_proxy.index.shelves import Shelf
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.index.words import MAX_LETTERS, Phrase, phrases, words
-from pixie_proxy.records import KINDS, VISIBILITIES, ImageRecord, new_id
+from pixie_proxy.records import KINDS, VISIBILITIES, Collection, ImageRecord, User, new_id
 from tests.index.test_images import (
     ASKED,
     FIRST_MS,
@@ -64,6 +76,17 @@ ASKED_FOR = [
     "or",
     "-",
 ]
+TAGS = ("den", "fox")
+COLLECTION = Collection(
+    id=new_id("col"),
+    owner_id=USERS["bob"].id,
+    owner_name="bob",
+    name="dens",
+    visibility="team",
+    created_us=0,
+)
+PARENT = new_id("img")
+ON_SHELVES = st.sets(st.sampled_from(["parent", "collection", "favorite", *TAGS]), max_size=2).map(sorted)
 QUESTIONS = st.one_of(
     st.lists(st.sampled_from(ASKED_FOR), min_size=1, max_size=3).map(" ".join),
     st.text(max_size=20),
@@ -84,6 +107,7 @@ def tx() -> Iterator[Tx]:
         users.add_user(
             tx, users.StoredUser(id=user.id, name=user.name, role=user.role, created_us=0, limits={})
         )
+    collections.insert(tx, COLLECTION)
     for n in chance.sample(range(120), 120):  # in no order: a rebuilt index has them as storage gives them
         owner = USERS[chance.choice(NAMES)]
         texts = [" ".join(chance.choices(SAID, k=chance.randint(0, 4))) or None for _ in range(2)]
@@ -98,6 +122,15 @@ def tx() -> Iterator[Tx]:
             images.restore(tx, image.id)
         if chance.random() < 0.1:
             images.remove(tx, image.id, call.id)
+            continue
+        tags.put(tx, image.id, [tag for tag in TAGS if chance.random() < 0.5])
+        for user in USERS.values():
+            if chance.random() < 0.4:
+                favorites.add(tx, user.id, image.id)
+        if chance.random() < 0.3:
+            collections.put(tx, COLLECTION.id, image.id)
+        if chance.random() < 0.2:
+            lineage.record(tx, call.id, [PARENT])
     yield tx
     connection.close()
 
@@ -107,6 +140,13 @@ def everything(tx: Tx) -> list[ImageRecord]:
     return [
         image for row in tx.all("SELECT id FROM images ORDER BY id") if (image := images.get(tx, row["id"]))
     ]
+
+
+NOTHING: dict[str, Any] = {
+    **dict.fromkeys(("owner_id", "model", "kind", "visibility", "since_us", "until_us")),
+    "deleted": False,
+}
+"""Asks for no filter."""
 
 
 def has(image: ImageRecord, question: str) -> bool:
@@ -125,37 +165,77 @@ def _stands_in(text: list[str], phrase: Phrase) -> bool:
     )
 
 
-def found(tx: Tx, name: str, question: str, **asked: Any) -> list[str]:
+def shelf(name: str, viewer: User) -> Shelf:
+    if name == "parent":
+        return lineage.children(PARENT)
+    if name == "collection":
+        return collections.shelf(COLLECTION.id)
+    return favorites.shelf(viewer.id) if name == "favorite" else tags.shelf(name)
+
+
+def lying_on(tx: Tx, name: str, viewer: User) -> set[str]:
+    """Give the ids of what lies on a shelf, straight from its table."""
+    tables = {
+        "parent": (
+            "SELECT c.id FROM parents p JOIN images c USING (request_id) WHERE p.parent_id = :of",
+            PARENT,
+        ),
+        "collection": ("SELECT image_id FROM collection_images WHERE collection_id = :of", COLLECTION.id),
+        "favorite": ("SELECT image_id FROM favorites WHERE user_id = :of", viewer.id),
+    }
+    query, of = tables.get(name, ("SELECT image_id FROM image_tags WHERE tag = :of", name))
+    return {image_id for row in tx.all(query, of=of) for image_id in row}
+
+
+def found(tx: Tx, name: str, question: str | None, **asked: Any) -> list[str]:
     walk = Walk(**{key: asked.pop(key) for key in WALK if key in asked})
     return [image.id for image in browsing.page(tx, USERS[name], walk, question=question, **asked).items]
 
 
-@settings(max_examples=300, deadline=None)
-@example(viewer=USERS["bob"], asked={"order": "desc"}, question="fox", limit=1)
-@given(viewer=VIEWERS, asked=ASKED, question=QUESTIONS, limit=st.integers(1, 30))
+@settings(max_examples=400, deadline=None)
+@example(viewer=USERS["bob"], asked={"order": "desc"}, question="fox", on=["fox"], few=1, limit=1)
+@example(viewer=USERS["bob"], asked={"order": "asc"}, question="fox f*", on=["fox", "den"], few=2000, limit=2)
+@given(
+    viewer=VIEWERS,
+    asked=ASKED,
+    question=st.none() | QUESTIONS,
+    on=ON_SHELVES,
+    few=st.sampled_from([1, 2000]),
+    limit=st.integers(1, 30),
+)
 def test_walking_through_a_search_gives_all_that_has_the_words(
-    tx: Tx, everything: list[ImageRecord], viewer: Any, asked: dict[str, Any], question: str, limit: int
+    tx: Tx,
+    everything: list[ImageRecord],
+    viewer: User,
+    asked: dict[str, Any],
+    question: str | None,
+    on: list[str],
+    few: int,
+    limit: int,
 ) -> None:
-    """Whatever the question, filters and viewer: page after page, both ways, in the order of the list."""
-    asked = {
-        name: asked.get(name) for name in ("owner_id", "model", "kind", "visibility", "since_us", "until_us")
-    } | {
-        "order": asked["order"],
-        "deleted": asked.get("deleted", False),
-    }
-    wanted = [image.id for image in expected(everything, viewer, asked) if has(image, question)]
-    walked: list[str] = []
-    while True:
-        after = walked[-1] if walked else None
-        ids = found(tx, viewer.name, question, **asked, limit=limit, after=after)
-        walked += ids
-        if len(ids) < limit:
-            break
-    assert walked == wanted
-    if wanted:
-        middle = wanted[len(wanted) // 2]
-        before = wanted[: len(wanted) // 2]
-        assert found(tx, viewer.name, question, **asked, limit=limit, before=middle) == before[-limit:]
+    """Whatever the question, filters, shelves and viewer: page after page, both ways, in the order of the list."""
+    asked = {**NOTHING, **asked}
+    shelved = [lying_on(tx, name, viewer) for name in on]
+    wanted = [
+        image.id
+        for image in expected(everything, viewer, asked)
+        if (question is None or has(image, question)) and all(image.id in each for each in shelved)
+    ]
+
+    def give(**cursors: str | None) -> list[str]:
+        among = [shelf(name, viewer) for name in on]
+        return found(tx, viewer.name, question, **asked, limit=limit, shelves=among, **cursors)
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(shelves, "_MANY", few)
+        walked: list[str] = []
+        while page := give(after=walked[-1] if walked else None):
+            walked += page
+        assert walked == wanted
+        if wanted:
+            at = len(wanted) // 2
+            assert give(before=wanted[at]) == wanted[:at][-limit:]
+            assert give(after=wanted[0], before=wanted[at]) == wanted[1:at][:limit]
 
 
 def test_frequent_beginnings_fill_a_page_as_rare_ones_do(
@@ -166,11 +246,7 @@ def test_frequent_beginnings_fill_a_page_as_rare_ones_do(
         monkeypatch.setattr(search, "_NEAREST", nearest)
         for name in NAMES:
             for order in ("asc", "desc"):
-                asked = {
-                    "order": order,
-                    "deleted": False,
-                    **dict.fromkeys(("owner_id", "model", "kind", "visibility", "since_us", "until_us")),
-                }
+                asked = {**NOTHING, "order": order}
                 wanted = [
                     each.id for each in expected(everything, USERS[name], asked) if has(each, "foxg* red")
                 ]
