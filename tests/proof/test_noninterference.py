@@ -26,7 +26,7 @@ _OWN = (
     (re.compile(r"http://127\.0\.0\.1:\d+"), "URL"),
     (re.compile(r"(?<=-)[0-9a-v]{26}(?=\.\w+)|(?<=-)[\w-]{22}(?=\.\w+)"), "SIGNATURE"),
     (re.compile(r'"(created|duration_s|until|since|deleted_at)":-?[\d.]+'), r'"\1":T'),
-    (re.compile(r'(?<=name="csrf" value=")[^"]+'), "TOKEN"),
+    (re.compile(r'(?<=name="csrf" )(content|value)="[^"]+"'), "TOKEN"),
     (re.compile(r"<time[^>]*>[^<]*</time>|\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?Z?( UTC)?"), "T"),
 )
 _CHANGES: list[tuple[str, str, Any]] = [
