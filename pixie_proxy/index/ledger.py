@@ -63,13 +63,6 @@ def insert(tx: Tx, call: CallRecord, state: Literal["admitted", "sent"]) -> None
     lineage.record(tx, call.id, call.parents)
 
 
-def mark_sent(tx: Tx, request_id: str) -> bool:
-    """Say that the upstream may have the request from now on; False if the row was not just admitted."""
-    return (
-        tx.run("UPDATE requests SET state = 'sent' WHERE id = :id AND state = 'admitted'", id=request_id) > 0
-    )
-
-
 def settle(tx: Tx, settlement: Settlement, *, of: Literal["open", "unknown"] = "open") -> bool:
     """Close a row and tell whether that changed it: an open one, or one of unknown outcome whose images turned up."""
     still = "('unknown')" if of == "unknown" else "('admitted', 'sent')"

@@ -162,12 +162,6 @@ def revoke_undeclared(tx: Tx, declared_digests: Collection[str], at_us: int) -> 
     return sum(revoke(tx, row["id"], at_us) for row in rows if row["digest"] not in declared_digests)
 
 
-def find_by_digest(tx: Tx, digest: str) -> Credential | None:
-    """Find a key and its user; expired, revoked and disabled ones too, so the caller judges."""
-    row = tx.one(_CREDENTIAL + " WHERE k.digest = :digest", digest=digest)
-    return None if row is None else _credential(row)
-
-
 def all_credentials(tx: Tx) -> list[Credential]:
     """Give every text of every key with its user, for a cache in memory; what a rotation retired, until it is over."""
     found: list[Credential] = []
