@@ -35,7 +35,7 @@ from pixie_proxy.generation.quoting import Quotes
 from pixie_proxy.generation.relaying import Relaying
 from pixie_proxy.index import Index, ledger
 from pixie_proxy.index import settings as stored
-from pixie_proxy.metrics import Metrics
+from pixie_proxy.metrics import Collector, Metrics, OneProcess
 from pixie_proxy.pricing import load_prices
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.depth import DepthGauge
@@ -59,6 +59,7 @@ from pixie_proxy.web.observe import observe
 from pixie_proxy.web.peers import PEERS, Peers
 from pixie_proxy.web.routes import build
 from pixie_proxy.web.shared import TRIES, Tries
+from pixie_proxy.web.siblings import Siblings
 
 log = logging.getLogger(__name__)
 
@@ -72,8 +73,11 @@ LAST_HANDLERS_S = 5.0
 """How long the end waits for handlers whose clients have left: each is about to close its files."""
 
 
-def create_app(settings: Settings) -> web.Application:
-    """Wire the proxy; everything is opened when the application starts and closed in reverse when it stops."""
+def create_app(settings: Settings, worker: int | None = None) -> web.Application:
+    """Wire the proxy; everything is opened when the application starts and closed in reverse when it stops.
+
+    `worker` is our number where several processes share one socket: it names us in the metrics.
+    """
     app = web.Application(
         middlewares=[observe, edge], client_max_size=settings.uploads.max_json_mb * 1_000_000
     )
@@ -83,7 +87,7 @@ def create_app(settings: Settings) -> web.Application:
     app[PEERS] = Peers(settings.server.trusted_proxies)
 
     async def life(app: web.Application) -> AsyncIterator[None]:
-        async with open_context(settings) as context:
+        async with open_context(settings, worker) as context:
             app[CONTEXT] = context
             yield
 
@@ -92,7 +96,7 @@ def create_app(settings: Settings) -> web.Application:
 
 
 @asynccontextmanager
-async def open_context(settings: Settings) -> AsyncIterator[Context]:
+async def open_context(settings: Settings, worker: int | None = None) -> AsyncIterator[Context]:
     """Open everything that handlers work with. Raises ConfigError with the remedy."""
     warn_of_doubts(settings)
     backends.prepare_data_dir(settings)
@@ -187,6 +191,10 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
         background.spawn(erasing.run(), "erasing")
         background.spawn(deliveries.run(), "deliveries")
         background.spawn(spool.partials.run(), "partial images")
+        collector: Collector = OneProcess(metrics)
+        if worker is not None:
+            collector = siblings = Siblings(spool, metrics, worker)
+            background.spawn(siblings.run(), "siblings")
         retention = Retention(index, storage, upkeep, settings.gallery, metrics.retention_held)
         background.spawn(retention.run(), "retention")
         yield Context(
@@ -209,6 +217,7 @@ async def open_context(settings: Settings) -> AsyncIterator[Context]:
             disks=disks,
             outlook=outlook,
             metrics=metrics,
+            collector=collector,
         )
         if left := len(tasks):
             log.error("stopping with calls still running", extra={"calls": left})

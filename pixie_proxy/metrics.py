@@ -12,7 +12,8 @@ import platform
 import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Literal, get_args
+from functools import partial
+from typing import TYPE_CHECKING, Literal, Protocol, get_args
 
 from pixie_proxy import __version__
 from pixie_proxy.errors import ClientError, InternalError, LimitError, ProxyError, Unavailable, UpstreamError
@@ -88,11 +89,11 @@ class Counter:
 
 
 class Gauge:
-    """A number that goes up and down."""
+    """A number that goes up and down. One that is shared is the same for all processes of this host."""
 
-    def __init__(self, name: str, help: str) -> None:
+    def __init__(self, name: str, help: str, *, is_shared: bool = False) -> None:
         """Name it, unit included."""
-        self.name, self.help = name, help
+        self.name, self.help, self.is_shared = name, help, is_shared
         self.value: float = 0
 
     def family(self) -> Metric:
@@ -198,12 +199,15 @@ class Metrics:
         self.loop_lag = Histogram(
             "pixie_event_loop_lag_seconds", "How late a timer of the event loop was", _LAG_BOUNDS_S
         )
-        self.spool_calls = Gauge("pixie_spool_calls", "Calls in the spool: running, or waiting for storage")
-        self.spool_oldest = Gauge("pixie_spool_oldest_seconds", "Age of the oldest call in the spool")
-        self.spool_size = Gauge("pixie_spool_bytes", "Bytes of the calls in the spool")
-        self.spool_max = Gauge("pixie_spool_max_bytes", "server.spool_max_gb in bytes; 0 where it is not set")
-        self.spool_free = Gauge("pixie_spool_free_bytes", "Free room on the spool's disk")
-        self.index_log = Gauge("pixie_index_log_bytes", "Size of the index's write-ahead log")
+        shared = partial(Gauge, is_shared=True)
+        self.spool_calls = shared("pixie_spool_calls", "Calls in the spool: running, or waiting for storage")
+        self.spool_oldest = shared("pixie_spool_oldest_seconds", "Age of the oldest call in the spool")
+        self.spool_size = shared("pixie_spool_bytes", "Bytes of the calls in the spool")
+        self.spool_max = shared(
+            "pixie_spool_max_bytes", "server.spool_max_gb in bytes; 0 where it is not set"
+        )
+        self.spool_free = shared("pixie_spool_free_bytes", "Free room on the spool's disk")
+        self.index_log = shared("pixie_index_log_bytes", "Size of the index's write-ahead log")
         self.retention_held = Gauge(
             "pixie_retention_held_images",
             "Images due for the trash or out of it, held back as too many at once",
@@ -239,6 +243,13 @@ class Metrics:
         self.images_kept.add(model, by=len(images))
         self.image_bytes.add(model, by=sum([image.size_bytes for image in images]))
 
+    @property
+    def shared(self) -> frozenset[str]:
+        """The names of the numbers that every process of this host tells alike."""
+        return frozenset(
+            each.name for each in vars(self).values() if isinstance(each, Gauge) and each.is_shared
+        )
+
     async def watch_loop(self) -> None:
         """Measure for ever how late the event loop is."""
         while True:
@@ -257,14 +268,41 @@ class Metrics:
         yield InfoMetricFamily("pixie_build", "What runs here", value=about)
 
 
-def render(metrics: Metrics, accept: str) -> tuple[bytes, str]:
-    """Write everything in the format that `accept` prefers; return it with its content type. Takes milliseconds."""
+class Collector(Protocol):
+    """What gives families of numbers, as prometheus_client's registry asks for them."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Give them."""
+        ...
+
+
+class OneProcess:
+    """The numbers of a process that has its address for itself."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        """Tell these numbers, and the process's own."""
+        self._metrics = metrics
+
+    def collect(self) -> Iterator[Metric]:
+        """Give all families."""
+        yield from self._metrics.collect()
+        yield from process_numbers()
+
+
+def process_numbers() -> Iterable[Metric]:
+    """Give what the system knows of this process: memory, processor time, open files."""
     from prometheus_client import CollectorRegistry, ProcessCollector
+
+    return ProcessCollector(registry=CollectorRegistry(auto_describe=False)).collect()
+
+
+def render(collector: Collector, accept: str) -> tuple[bytes, str]:
+    """Write everything in the format that `accept` prefers; return it with its content type. Takes milliseconds."""
+    from prometheus_client import CollectorRegistry
     from prometheus_client.exposition import choose_encoder
 
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(metrics)
-    ProcessCollector(registry=registry)
+    registry.register(collector)
     encode, content_type = choose_encoder(accept)
     return encode(registry), content_type
 

@@ -15,7 +15,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as TheirHistogram
 
 from pixie_proxy.errors import ProxyError
-from pixie_proxy.metrics import Histogram, Metrics, render
+from pixie_proxy.metrics import Histogram, Metrics, OneProcess, render
 from tests.conftest import require
 from tests.support.calls import a_call, an_end
 from tests.support.scraping import parse
@@ -41,7 +41,7 @@ def filled() -> Metrics:
 
 def exposed() -> set[str]:
     """All names of samples that can be in a scrape."""
-    return {name for name, _ in parse(render(filled(), "")[0].decode()).samples}
+    return {name for name, _ in parse(render(OneProcess(filled()), "")[0].decode()).samples}
 
 
 def asked_for(expression: str) -> set[str]:
@@ -61,7 +61,7 @@ def test_every_metric_is_described_and_no_other() -> None:
     rows = re.findall(r"^\| `(pixie_\w+)` \| (.*?) \|", page, re.MULTILINE)
     described = {name: set(re.findall(r"`(\w+)`", labels)) for name, labels in rows}
     real: dict[str, set[str]] = {}
-    for name, labels in parse(render(filled(), "")[0].decode()).samples:
+    for name, labels in parse(render(OneProcess(filled()), "")[0].decode()).samples:
         if name.startswith("pixie_"):
             family = re.sub(r"_(bucket|count|sum)$", "", name)
             real.setdefault(family, set()).update(dict(labels).keys() - {"le"})
@@ -143,7 +143,7 @@ def test_prometheus_takes_the_rules(tmp_path: Path) -> None:
 def test_prometheus_finds_no_fault_in_the_names() -> None:
     """Units, suffixes and help as its conventions want them."""
     promtool = require("promtool")
-    text = render(filled(), "")[0]
+    text = render(OneProcess(filled()), "")[0]
     done = subprocess.run([promtool, "check", "metrics"], input=text, capture_output=True, check=False)
     assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 

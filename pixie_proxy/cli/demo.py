@@ -18,7 +18,7 @@ from pixie_proxy import logs
 from pixie_proxy.accounts.declared import ADMIN_KEY_FILE
 from pixie_proxy.cli.options import config_options, listen_options
 from pixie_proxy.cli.serve import run
-from pixie_proxy.cli.server import serve
+from pixie_proxy.cli.server import Orders, serve
 from pixie_proxy.config import Settings, load_settings
 from pixie_proxy.upstream.demo import demo_upstream
 
@@ -59,14 +59,16 @@ async def _demo(
         }
         # A real proxy's config.yaml in this folder is not the demo's.
         settings = load_settings(config, flags=flags, looks_here=False)
-        stop = asyncio.Event()
+        orders = Orders()
         tasks: list[asyncio.Task[None]] = []
 
         def ready(url: str) -> None:
-            tasks.append(asyncio.get_running_loop().create_task(_show(url, settings, stop if once else None)))
+            tasks.append(
+                asyncio.get_running_loop().create_task(_show(url, settings, orders if once else None))
+            )
 
         try:
-            await serve(settings, ready, stop=stop)
+            await serve(settings, ready, orders=orders)
         finally:
             for task in tasks:
                 task.cancel()
@@ -86,7 +88,7 @@ def _free_port() -> int | None:
     return None
 
 
-async def _show(url: str, settings: Settings, stop: asyncio.Event | None) -> None:
+async def _show(url: str, settings: Settings, orders: Orders | None) -> None:
     """Make an image as any client would, and say where everything is."""
     try:
         key = (
@@ -101,8 +103,8 @@ async def _show(url: str, settings: Settings, stop: asyncio.Event | None) -> Non
     except (aiohttp.ClientError, OSError, KeyError, IndexError) as exc:
         click.echo(f"pixie: the first picture failed: {exc}", err=True)
     finally:
-        if stop is not None:
-            stop.set()
+        if orders is not None:
+            orders.end()
 
 
 async def _make_image(url: str, key: str) -> dict[str, Any]:

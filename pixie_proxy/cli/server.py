@@ -5,15 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
-from collections.abc import Callable
+import socket
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
 
 from aiohttp import web
 
 from pixie_proxy.app import create_app
-from pixie_proxy.cli.supervisor import tell_supervisor
+from pixie_proxy.cli.listening import BACKLOG, no_listener, shown_address
+from pixie_proxy.cli.supervisor import STEP_DOWN, tell_supervisor
 from pixie_proxy.config import Settings
-from pixie_proxy.errors import ConfigError
-from pixie_proxy.web.context import CONTEXT
+from pixie_proxy.web.context import CONTEXT, Context
 from pixie_proxy.web.server import Runner
 
 log = logging.getLogger(__name__)
@@ -21,6 +26,8 @@ log = logging.getLogger(__name__)
 _READ_BUFFER_BYTES = 65536
 _KEEPALIVE_S = 75.0
 _LAST_WRITES_S = 30.0
+_LAST_CONNECTIONS_S = _KEEPALIVE_S + 15.0
+"""How long a server that steps down waits for its connections to end: idle ones are over by then."""
 _LAST_REQUESTS_S = 0.25
 """How long connections that were accepted just before we stopped to listen may still send their request."""
 
@@ -38,60 +45,108 @@ def make_runner(app: web.Application, *, last_writes_s: float = _LAST_WRITES_S) 
     )
 
 
+@dataclass(slots=True)
+class Orders:
+    """What a server is told while it serves."""
+
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    drain: asyncio.Event = field(default_factory=asyncio.Event)
+    at_once: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def step_down(self) -> None:
+        """Leave the socket to others who listen on it and go on, and drain when our last connection has ended."""
+        self.stop.set()
+
+    def end(self) -> None:
+        """Drain; told again, end at once."""
+        if self.drain.is_set():
+            self.at_once.set()
+        self.drain.set()
+        self.stop.set()
+
+
 async def serve(
-    settings: Settings, ready: Callable[[str], None], *, stop: asyncio.Event | None = None
+    settings: Settings,
+    ready: Callable[[str], None],
+    *,
+    orders: Orders | None = None,
+    sockets: Sequence[socket.socket] = (),
+    worker: int | None = None,
 ) -> None:
-    """Serve until SIGTERM or SIGINT (or `stop`); `ready` gets the address. Raises ConfigError."""
-    stop = stop or asyncio.Event()
-    at_once = asyncio.Event()
-    _on_signals(stop, at_once)
-    app = create_app(settings)
+    """Serve until a signal or one of `orders`; `ready` gets the address. Raises ConfigError.
+
+    `sockets` listen already; without any, those of the settings are opened. `worker` is our number among the processes
+    of a parent that holds our stdin: its end is the parent's.
+    """
+    orders = orders or Orders()
+    _listen_to_orders(orders, has_parent=worker is not None)
+    app = create_app(settings, worker=worker)
     runner = make_runner(app)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.server.host, settings.server.port, backlog=1024)
-        try:
-            await site.start()
-        except OSError as exc:
-            where = f"{settings.server.host}:{settings.server.port}"
-            reason = (exc.strerror or str(exc)).rpartition(": ")[2]  # asyncio puts the address in front
-            raise ConfigError(
-                f"server.port: can't listen on {where} ({reason}); choose another --port"
-            ) from None
-        host, port = runner.addresses[0][:2]
-        app[CONTEXT].links.base_url = settings.link_base(port)
-        ready(f"http://{_shown(host)}:{port}")
+        await _listen(runner, settings, sockets)
+        address = runner.addresses[0]
+        app[CONTEXT].links.base_url = settings.link_base(address[1])
+        ready(f"http://{shown_address(address)}")
         tell_supervisor("READY=1")
-        await stop.wait()
+        await orders.stop.wait()
         tell_supervisor("STOPPING=1")
+        if not orders.drain.is_set():
+            await _step_down(runner, app[CONTEXT], orders)
         log.warning("draining: running calls end, new ones are refused")
         drained = asyncio.ensure_future(app[CONTEXT].generation.drain(settings.server.drain_s))
-        hurried = asyncio.ensure_future(at_once.wait())
+        hurried = asyncio.ensure_future(orders.at_once.wait())
         await asyncio.wait({drained, hurried}, return_when=asyncio.FIRST_COMPLETED)
         for task in (drained, hurried):
             task.cancel()
         await app[CONTEXT].generation.abandon()
-        await site.stop()
+        await _listen_no_more(runner)
         await asyncio.sleep(_LAST_REQUESTS_S)
     finally:
         await runner.cleanup()
 
 
-def _shown(host: str) -> str:
-    """Write an address so that it can be opened."""
-    if host in {"0.0.0.0", "::"}:  # noqa: S104 - compared, not bound
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
+async def _listen(runner: Runner, settings: Settings, sockets: Sequence[socket.socket]) -> None:
+    host, port = settings.server.host, settings.server.port
+    sites: list[web.BaseSite] = [web.SockSite(runner, each, backlog=BACKLOG) for each in sockets]
+    if not sites:
+        sites.append(web.TCPSite(runner, host, port, backlog=BACKLOG))
+    try:
+        for site in sites:
+            await site.start()
+    except OSError as exc:
+        raise no_listener(host, port, exc) from None
 
 
-def _on_signals(stop: asyncio.Event, at_once: asyncio.Event) -> None:
-    """Let the first signal drain, and the second end at once."""
+async def _step_down(runner: Runner, context: Context, orders: Orders) -> None:
+    """Take no more connections, and serve those that there are to their end: clients learn with each answer."""
+    await _listen_no_more(runner)
+    context.is_leaving = True
+    until = time.monotonic() + _LAST_CONNECTIONS_S
+    while _has_connections(runner) and time.monotonic() < until and not orders.drain.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(orders.drain.wait(), _LAST_REQUESTS_S)
 
-    def told() -> None:
-        if stop.is_set():
-            at_once.set()
-        stop.set()
 
+def _has_connections(runner: Runner) -> bool:
+    return runner.server is not None and bool(runner.server.connections)
+
+
+async def _listen_no_more(runner: Runner) -> None:
+    for site in list(runner.sites):
+        await site.stop()
+
+
+def _listen_to_orders(orders: Orders, *, has_parent: bool) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, told)
+        loop.add_signal_handler(number, orders.end)
+    if has_parent:
+        loop.add_signal_handler(STEP_DOWN, orders.step_down)
+        loop.add_reader(sys.stdin, _parent_is_gone, orders)
+
+
+def _parent_is_gone(orders: Orders) -> None:
+    """End as by SIGTERM: nobody would replace us, or lead us to our end."""
+    asyncio.get_running_loop().remove_reader(sys.stdin)
+    orders.end()

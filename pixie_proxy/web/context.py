@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pixie_proxy.generation import Generation
     from pixie_proxy.generation.quoting import Quotes
     from pixie_proxy.index import Index
-    from pixie_proxy.metrics import Metrics, Outcome
+    from pixie_proxy.metrics import Collector, Metrics, Outcome
     from pixie_proxy.pricing import Prices
     from pixie_proxy.records import User
     from pixie_proxy.spool.area import Spool
@@ -57,10 +57,14 @@ class Context:
     disks: Sequence[Disk]
     outlook: Outlook
     metrics: Metrics
+    collector: Collector
+    """Who tells all numbers: those of the workers beside us, too."""
     uploads: UploadSlots = field(default_factory=UploadSlots)
     started: float = field(default_factory=time.time)
     openapi: bytes | None = None
     """The description of all addresses, once somebody has asked for it."""
+    is_leaving: bool = False
+    """Whether each answer is the last of its connection: others take the next ones."""
 
 
 CONTEXT: web.AppKey[Context] = web.AppKey("context")

@@ -71,9 +71,10 @@ def begin_stream(request: web.Request, response: web.StreamResponse) -> None:
 
 
 def finish_headers(request: web.Request, response: web.StreamResponse) -> None:
-    """Set what every answer carries, and while draining that it is the last of its connection."""
+    """Set what every answer carries, and before our end that it is the last of its connection."""
     stamp(response, request[REQUEST_ID])
-    if request.app[CONTEXT].generation.is_draining:
+    context = request.app[CONTEXT]
+    if context.is_leaving or context.generation.is_draining:
         response.force_close()
         response.headers["Connection"] = "close"
 

@@ -13,7 +13,7 @@ from pixie_proxy.web.context import Context, context_of
 
 
 async def metrics(request: web.Request) -> web.Response:
-    """Tell all numbers of this process, and those of spool and index as they are now."""
+    """Tell all numbers of this process and its siblings, and those of spool and index as they are now."""
     context = context_of(request)
     context.metrics.log_lines_lost.add(by=logs.take_lost())
     body, content_type = await asyncio.to_thread(_scrape, context, request.headers.get("Accept", ""))
@@ -30,4 +30,4 @@ def _scrape(context: Context, accept: str) -> tuple[bytes, str]:
         numbers.spool_max.value = context.spool.max_bytes or 0
         numbers.spool_free.value = depth.free_bytes
         numbers.index_log.value = context.index.log_bytes
-    return render(numbers, accept)
+    return render(context.collector, accept)

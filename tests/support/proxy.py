@@ -132,7 +132,12 @@ def config_file(data_dir: Path, upstream_url: str, **sections: Mapping[str, Any]
 
 @asynccontextmanager
 async def spawn_proxy(
-    data_dir: Path, upstream_url: str, *, prefix: tuple[str, ...] = (), **sections: Mapping[str, Any]
+    data_dir: Path,
+    upstream_url: str,
+    *,
+    prefix: tuple[str, ...] = (),
+    workers: Any = None,  # how many; whoever passes sections by ** need not know
+    **sections: Mapping[str, Any],
 ) -> AsyncIterator[RunningProxy]:
     """Serve a proxy as `pixie serve` in a process of its own, which is killed at the end. `prefix`: strace and such."""
     config = config_file(data_dir, upstream_url, **sections)
@@ -144,6 +149,7 @@ async def spawn_proxy(
         "serve",
         "--config",
         str(config),
+        *(() if workers is None else (f"--workers={workers}",)),
         stderr=asyncio.subprocess.PIPE,
         limit=_LOG_BYTES,
         env={**os.environ, "PYTHONUNBUFFERED": "1"},
