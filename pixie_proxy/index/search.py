@@ -99,6 +99,7 @@ def find(
     """Give the ids of the first images of a list, along the walk, that have all phrases and meet conditions on `i`.
 
     `values` are those of the walk and the conditions; `owner_id`, `viewer`, `model` and `kind` narrow the search, too.
+    Without a phrase there must be a model or a kind.
     """
     sign = _sign(right, values)
     filters = [
