@@ -9,9 +9,9 @@ from pixie_proxy.index import Tx, search
 from pixie_proxy.index.images import SELECT, image_of
 from pixie_proxy.index.lists import named
 from pixie_proxy.index.rights import Right, rights, seen_by
-from pixie_proxy.index.shelves import Shelf, looks_into, shortest_first, source_of, values_of
+from pixie_proxy.index.shelves import Shelf, shortest_first, source_of, values_of
 from pixie_proxy.index.walking import Walk, asked
-from pixie_proxy.index.words import Phrase, phrases
+from pixie_proxy.index.words import phrases
 from pixie_proxy.records import ImageRecord, Kind, Page, User, Visibility
 
 _NOT_DELETED = "i.deleted_us IS NULL"
@@ -65,31 +65,18 @@ def page(
             shelves, searches = [*shelves, *([search.shelf(words)] if words else [])], False
     values |= values_of(shelves)
     if searches:
-        conditions += [*walk.filters("i.id"), *looks_into(shelves)]
-        return _found(tx, walk, words, allowed, conditions, values)
+        found = [
+            image_id
+            for right in allowed
+            for image_id in search.find(tx, words, right, walk, conditions, shelves, values)
+        ]
+        return _among(tx, walk, *named("found", found)) if found else Page(items=[], has_more=False)
     # A shelf is walked along once, past what may not be seen; for all images there is an index for each right.
     seen = [(seen_by(viewer),)] if shelves and not deleted else [right.conditions for right in allowed]
     source, within, key = source_of(shelves)
     walks = [f"SELECT i.id FROM {source}" + walk.along(key, [*within, *conditions, *right]) for right in seen]
     those = " UNION ALL ".join([f"SELECT w{n}.id FROM ({one}) w{n}" for n, one in enumerate(walks)])
     return _among(tx, walk, f"({those})", values)
-
-
-def _found(
-    tx: Tx,
-    walk: Walk,
-    words: Sequence[Phrase],
-    allowed: Sequence[Right],
-    conditions: Sequence[str],
-    values: Mapping[str, Any],
-) -> Page[ImageRecord]:
-    """Search each list that may be seen."""
-    found = [
-        image_id
-        for right in allowed
-        for image_id in search.find(tx, words, right, walk, [*conditions, *right.conditions], values)
-    ]
-    return _among(tx, walk, *named("found", found)) if found else Page(items=[], has_more=False)
 
 
 def _among(tx: Tx, walk: Walk, those: str, values: Mapping[str, Any]) -> Page[ImageRecord]:

@@ -11,32 +11,33 @@ _MANY = 2000
 
 
 class Shelf(NamedTuple):
-    """Rows of `source` that name images `i` by `condition`: by their ids, so that no other index looks better.
-
-    `key` is the column to walk along.
-    """
+    """Rows of `source` that meet a condition. `image_id` is their column of images' ids: a list is walked along it."""
 
     source: str
     condition: str
     values: Mapping[str, Any]
-    key: str = "i.id"
+    image_id: str
 
 
 def source_of(shelves: Sequence[Shelf]) -> tuple[str, list[str], str]:
-    """Write from what a list is read, under which conditions, and along which column.
+    """Write from what a list of images `i` is read, under which conditions, and along which column.
 
     It is read along the first shelf: a CROSS JOIN is SQLite's word for a join whose order is not for it to choose, and
     it would choose to look for few images among all. The others are looked into for each image that is found.
     """
     if not shelves:
         return "images i", [], "i.id"
-    first, *others = shelves
-    return f"{first.source} CROSS JOIN images i", [first.condition, *looks_into(others)], first.key
+    (source, condition, _, image_id), *others = shelves
+    conditions = [condition, *looks_into(others, image_id), f"i.id = {image_id}"]
+    return f"{source} CROSS JOIN images i", conditions, image_id
 
 
-def looks_into(shelves: Sequence[Shelf]) -> list[str]:
-    """Write the conditions that an image which was found elsewhere lies in each of them."""
-    return [f"EXISTS (SELECT 1 FROM {each.source} WHERE {each.condition})" for each in shelves]
+def looks_into(shelves: Sequence[Shelf], image_id: str) -> list[str]:
+    """Write the conditions that an image lies in each of them, whose id another query has in a column."""
+    return [
+        f"EXISTS (SELECT 1 FROM {each.source} WHERE {each.condition} AND {each.image_id} = {image_id})"
+        for each in shelves
+    ]
 
 
 def shortest_first(tx: Tx, shelves: Sequence[Shelf]) -> tuple[list[Shelf], bool]:
@@ -47,9 +48,9 @@ def shortest_first(tx: Tx, shelves: Sequence[Shelf]) -> tuple[list[Shelf], bool]
 
 def _size(tx: Tx, shelf: Shelf) -> int:
     """Count the images of a shelf, up to `_MANY`."""
-    source, (condition,), _ = source_of([shelf])
     row = tx.one(
-        f"SELECT count(*) AS images FROM (SELECT 1 AS one FROM {source} WHERE {condition} LIMIT :many) counted",
+        "SELECT count(*) AS images FROM"
+        f" (SELECT 1 AS one FROM {shelf.source} WHERE {shelf.condition} LIMIT :many) counted",
         many=_MANY,
         **shelf.values,
     )
@@ -57,5 +58,5 @@ def _size(tx: Tx, shelf: Shelf) -> int:
 
 
 def values_of(shelves: Sequence[Shelf]) -> dict[str, Any]:
-    """Give the parameters of `source_of`."""
+    """Give the parameters of their conditions."""
     return {name: value for shelf in shelves for name, value in shelf.values.items()}
