@@ -37,7 +37,7 @@ COLLECTED = 10_000
 
 _OTHERS = 38
 _AT_ONCE = 50_000
-_LAYOUT = 2
+_LAYOUT = 3
 """Raised with what is in a collection: an older one is not used."""
 _SOUNDS = [
     "ka",
@@ -164,7 +164,7 @@ _IMAGE = """
 INSERT INTO images (id, request_id, position, owner_id, ref, mime, size_bytes, width, height, sha256, visibility,
     created_us, deleted_us, kind, model, siblings, tags)
 VALUES (:image, :request, 0, :owner, 'images/' || :request || '/0.png', 'image/png', 1500000, 1024, 1024,
-    printf('%064d', :number), :visibility, :at_us, :deleted_us, :kind, :model, 1, :tags)
+    printf('%016x%048d', :number, 0), :visibility, :at_us, :deleted_us, :kind, :model, 1, :tags)
 """
 
 
