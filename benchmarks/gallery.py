@@ -12,6 +12,7 @@ from benchmarks import servers
 from benchmarks.answers import SEED
 from benchmarks.bench import Bench
 from benchmarks.collection import (
+    COLLECTION,
     FIRST_MS,
     KEYS,
     MODELS,
@@ -55,6 +56,16 @@ PAGES: dict[str, Query] = {
     "own": lambda dice, images: f"owner=me&after={_some_image(dice, images)}",
     "model": lambda dice, images: f"model={dice.choice(MODELS)}&after={_some_image(dice, images)}",
     "week": _days,
+    "edits": lambda dice, images: f"kind=edit&after={_some_image(dice, images)}",
+    "variations": lambda dice, images: f"kind=variation&after={_some_image(dice, images)}",
+    "rare kind of an owner": lambda dice, _: f"kind=variation&owner=user{dice.randrange(38)}",
+    "tag": lambda dice, images: f"tag=wip&after={_some_image(dice, images)}",
+    "rare tag": lambda dice, images: f"tag=best&before={_some_image(dice, images)}",
+    "favourites": lambda dice, images: f"favorite=true&after={_some_image(dice, images)}",
+    "collection": lambda dice, images: f"collection={COLLECTION}&after={_some_image(dice, images)}",
+    "tag in a collection": lambda _, __: f"collection={COLLECTION}&tag=best",
+    "children": lambda _, __: f"parent={image_id(0)}",
+    "trash": lambda dice, images: f"deleted=true&after={_some_image(dice, images)}",
 }
 SEARCHES: dict[str, Query] = {
     "in every prompt": lambda dice, images: _q("photograph") + f"&after={_some_image(dice, images)}",
@@ -75,6 +86,16 @@ SEARCHES: dict[str, Query] = {
     "word of an owner": lambda dice, _: _q(dice.choice(_WORDS[:200])) + f"&owner=user{dice.randrange(38)}",
     "own word": lambda dice, _: _q(dice.choice(_WORDS[:200])) + "&owner=me",
     "word of a model": lambda dice, _: _q(dice.choice(_WORDS[:200])) + f"&model={dice.choice(MODELS)}",
+    "word of edits": lambda dice, _: _q(dice.choice(_WORDS[:200])) + "&kind=edit",
+    "word with a tag": lambda dice, _: _q(dice.choice(_WORDS[:200])) + "&tag=wip",
+    "rare word with a tag": lambda dice, _: _q(f"rare{dice.randrange(RARE_EVERY)}") + "&tag=wip",
+    "word with a rare tag": lambda dice, _: _q(dice.choice(_WORDS[:200])) + "&tag=best",
+    "word of favourites": lambda dice, _: _q(dice.choice(_WORDS)) + "&favorite=true",
+    "word in a collection": lambda dice, _: _q(dice.choice(_WORDS)) + f"&collection={COLLECTION}",
+    "phrase in a collection": lambda dice, _: (
+        _q(f'"{_WORDS[dice.randrange(20)]} photograph"') + f"&collection={COLLECTION}"
+    ),
+    "word in the trash": lambda dice, _: _q(dice.choice(_WORDS[:200])) + "&deleted=true",
     "word of a week": lambda dice, images: _q(dice.choice(_WORDS[:200])) + "&" + _days(dice, images),
 }
 

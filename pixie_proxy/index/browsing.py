@@ -9,7 +9,7 @@ from pixie_proxy.index import Tx, search
 from pixie_proxy.index.images import SELECT, image_of
 from pixie_proxy.index.lists import named
 from pixie_proxy.index.rights import Right, rights, seen_by
-from pixie_proxy.index.shelves import Shelf, are_few, looks_into, source_of, values_of
+from pixie_proxy.index.shelves import Shelf, shortest_first, source_of, values_of
 from pixie_proxy.index.walking import Walk, asked
 from pixie_proxy.index.words import phrases
 from pixie_proxy.records import ImageRecord, Kind, Page, User, Visibility
@@ -57,23 +57,35 @@ def page(
     allowed, words = rights(viewer, owner_id, visibility, deleted=deleted), phrases(question or "")
     if not allowed or (question is not None and not words):
         return Page(items=[], has_more=False)
-    if words and shelves and are_few(tx, shelves[0]):
-        shelves, words = [*shelves, search.shelf(words)], []
+    # A kind may be rare, and the search has it as a word of each image.
+    searches = bool(words) or kind is not None
+    if shelves and (searches or len(shelves) > 1):
+        shelves, is_short = shortest_first(tx, shelves)
+        if searches and is_short:
+            shelves, searches = [*shelves, *([search.shelf(words)] if words else [])], False
     values |= values_of(shelves)
-    if words:
-        conditions += [*walk.filters("i.id"), *looks_into(shelves)]
+    if searches:
         found = [
             image_id
             for right in allowed
-            for image_id in search.find(tx, words, right, walk, [*conditions, *right.conditions], values)
+            for image_id in search.find(tx, words, right, walk, conditions, shelves, values)
         ]
         return _among(tx, walk, *named("found", found)) if found else Page(items=[], has_more=False)
-    source, within, key = source_of(shelves)
     # A shelf is walked along once, past what may not be seen; for all images there is an index for each right.
     seen = [(seen_by(viewer),)] if shelves and not deleted else [right.conditions for right in allowed]
+    source, within, key = source_of(shelves)
     walks = [f"SELECT i.id FROM {source}" + walk.along(key, [*within, *conditions, *right]) for right in seen]
     those = " UNION ALL ".join([f"SELECT w{n}.id FROM ({one}) w{n}" for n, one in enumerate(walks)])
     return _among(tx, walk, f"({those})", values)
+
+
+def _among(tx: Tx, walk: Walk, those: str, values: Mapping[str, Any]) -> Page[ImageRecord]:
+    """Give the first of those images along the walk."""
+    rows = tx.all(
+        SELECT + f" WHERE i.id IN {those} ORDER BY i.id{walk.direction} LIMIT :rows",
+        **{**values, "rows": walk.limit + 1},
+    )
+    return walk.page([image_of(row) for row in rows])
 
 
 def public_page(tx: Tx, walk: Walk) -> Page[ImageRecord]:
@@ -129,12 +141,3 @@ def _has_seen(viewer: User, what: str) -> str:
         for right in rights(viewer)
     ]
     return "(" + " OR ".join(looks) + ")"
-
-
-def _among(tx: Tx, walk: Walk, those: str, values: Mapping[str, Any]) -> Page[ImageRecord]:
-    """Give the first of those images along the walk."""
-    rows = tx.all(
-        SELECT + f" WHERE i.id IN {those} ORDER BY i.id{walk.direction} LIMIT :rows",
-        **{**values, "rows": walk.limit + 1},
-    )
-    return walk.page([image_of(row) for row in rows])

@@ -92,9 +92,9 @@ def shelf(collection_id: str) -> Shelf:
     """Name the images of a collection."""
     return Shelf(
         source="collection_images s",
-        condition="s.collection_id = :collection_id AND s.image_id = i.id",
+        condition="s.collection_id = :collection_id",
         values={"collection_id": collection_id},
-        key="s.image_id",
+        image_id="s.image_id",
     )
 
 

@@ -62,8 +62,9 @@ def parents(tx: Tx, viewer: User, records: Iterable[ImageRecord]) -> dict[str, l
         return {}
     those, values = named("request", asked)
     rows = tx.all(
-        "SELECT p.request_id, p.parent_id FROM parents p JOIN images i ON i.id = p.parent_id"
-        " WHERE i.deleted_us IS NULL AND "
+        # A CROSS JOIN, lest SQLite walk along all images that `viewer` may see: see `shelves.source_of`.
+        "SELECT p.request_id, p.parent_id FROM parents p CROSS JOIN images i"
+        " WHERE i.id = p.parent_id AND i.deleted_us IS NULL AND "
         + seen_by(viewer)
         + f" AND p.request_id IN {those} ORDER BY p.request_id, p.position",
         viewer=viewer.id,
@@ -79,6 +80,7 @@ def children(parent_id: str) -> Shelf:
     """Name the images that were made of one. Whether that one may be seen is for the caller to judge."""
     return Shelf(
         source="parents p CROSS JOIN images c",
-        condition="p.parent_id = :parent_id AND c.request_id = p.request_id AND c.id = i.id",
+        condition="p.parent_id = :parent_id AND c.request_id = p.request_id",
         values={"parent_id": parent_id},
+        image_id="c.id",
     )

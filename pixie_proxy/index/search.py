@@ -12,7 +12,7 @@ from zlib import crc32
 
 from pixie_proxy.index import Row, Tx
 from pixie_proxy.index.rights import Right
-from pixie_proxy.index.shelves import Shelf
+from pixie_proxy.index.shelves import Shelf, looks_into
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.index.words import Phrase, words
 from pixie_proxy.records import VISIBILITIES
@@ -42,7 +42,7 @@ _HASH_SIZE = "INSERT INTO search (search, rank) VALUES ('hashsize', :bytes)"
 _FILLING_BYTES, _USUAL_BYTES = 2**25, 2**20
 """What FTS5 gathers in memory before it writes: with more, it merges less."""
 
-_MATCHING = " f.search MATCH :match AND f.rowid BETWEEN :floor AND :ceiling"
+_MATCHING = " hit.search MATCH :match AND hit.rowid BETWEEN :floor AND :ceiling"
 
 
 def add(tx: Tx, image_id: str) -> None:
@@ -94,11 +94,13 @@ def find(
     right: Right,
     walk: Walk,
     conditions: Sequence[str],
+    shelves: Sequence[Shelf],
     values: Mapping[str, Any],
 ) -> list[str]:
-    """Give the ids of the first images of a list, along the walk, that have all phrases and meet conditions on `i`.
+    """Give the ids of the first images of a list that have all phrases, meet conditions on `i` and lie in all shelves.
 
     `values` are those of the walk and the conditions; `owner_id`, `viewer`, `model` and `kind` narrow the search, too.
+    Without a phrase there must be a model or a kind.
     """
     sign = _sign(right, values)
     filters = [
@@ -109,14 +111,20 @@ def find(
         )
     ]
     match = " AND ".join([*(_match(phrase, sign) for phrase in asked), *filters])
+    conditions = [
+        *conditions,
+        *walk.filters("i.id"),
+        *right.conditions,
+        *looks_into(shelves, "said.image_id"),
+    ]
     bounds = {"floor": _floor(values), "ceiling": _ceiling(values)}
     long = [phrase for phrase in asked if phrase.is_prefix and len(phrase.words[-1]) > _SHORT]
     if long:
         # A page of a frequent word is full long before FTS5 has read all entries of the words that begin so.
         short = " AND ".join([*(_match(phrase, sign, _SHORT) for phrase in asked), *filters])
-        spelt, said = _spelt(long)
+        spelt, endings = _spelt(long)
         near, is_all = _nearest(tx, short, walk, bounds)
-        found = _ids(tx, short, walk, [*conditions, *spelt], {**values, **said, **near})
+        found = _ids(tx, short, walk, [*conditions, *spelt], {**values, **endings, **near})
         if is_all or len(found) == values["rows"]:
             return found
     return _ids(tx, match, walk, conditions, {**values, **bounds})
@@ -124,23 +132,23 @@ def find(
 
 def shelf(asked: Sequence[Phrase]) -> Shelf:
     """Name the images that have all phrases, to look whether one that was found elsewhere is among them."""
-    spelt, said = _spelt(asked)
-    return Shelf("searchable s", " AND ".join(["s.image_id = i.id", *spelt]), said)
+    spelt, values = _spelt(asked)
+    return Shelf("searchable said", " AND ".join(spelt), values, "said.image_id")
 
 
 def _spelt(asked: Sequence[Phrase]) -> tuple[list[str], dict[str, str]]:
-    """Write the conditions that all phrases stand in the words of `s`, and their parameters."""
-    said = {
+    """Write the conditions that all phrases stand in the words of `said`, and their parameters."""
+    values = {
         f"said{number}": f" {' '.join(phrase.words)}" + ("" if phrase.is_prefix else " ")
         for number, phrase in enumerate(asked)
     }
-    return [f"instr(s.words || ' ', :{name}) > 0" for name in said], said
+    return [f"instr(said.words || ' ', :{name}) > 0" for name in values], values
 
 
 def _ids(tx: Tx, match: str, walk: Walk, conditions: Sequence[str], values: Mapping[str, Any]) -> list[str]:
     rows = tx.all(
-        "SELECT i.id FROM search f CROSS JOIN searchable s ON s.key = f.rowid"
-        " CROSS JOIN images i ON i.id = s.image_id WHERE"
+        "SELECT i.id FROM search hit CROSS JOIN searchable said ON said.key = hit.rowid"
+        " CROSS JOIN images i ON i.id = said.image_id WHERE"
         + " AND ".join([_MATCHING, *conditions])
         + _in_order(walk)
         + " LIMIT :rows",
@@ -153,7 +161,7 @@ def _ids(tx: Tx, match: str, walk: Walk, conditions: Sequence[str], values: Mapp
 def _nearest(tx: Tx, match: str, walk: Walk, bounds: dict[str, int]) -> tuple[dict[str, int], bool]:
     """Narrow the bounds to the nearest so many that match; and tell whether these are all."""
     row = tx.one(
-        "SELECT f.rowid AS key FROM search f WHERE"
+        "SELECT hit.rowid AS key FROM search hit WHERE"
         + _MATCHING
         + _in_order(walk)
         + " LIMIT 1 OFFSET :nearest",
@@ -167,7 +175,7 @@ def _nearest(tx: Tx, match: str, walk: Walk, bounds: dict[str, int]) -> tuple[di
 
 
 def _in_order(walk: Walk) -> str:
-    return " ORDER BY f.rowid" + walk.direction
+    return " ORDER BY hit.rowid" + walk.direction
 
 
 def _match(phrase: Phrase, sign: str, longest_prefix: int | None = None) -> str:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pixie_proxy.index import Tx, browsing, images, ledger, users
 from pixie_proxy.index.batch import SqliteTx
 from pixie_proxy.index.migrate import migrate
+from pixie_proxy.index.seen import look
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.records import (
     KINDS,
@@ -278,6 +279,23 @@ def test_list_walks_along_an_index(tx: Tx, asked: dict[str, Any], index: str, na
     own = {index.replace("_by_visibility", "_by_owner").replace("_by_model", "_by_owner_and_model")}
     assert used - {index} <= own  # a member's own private images are a walk of their own
     assert index in used
+
+
+@pytest.mark.parametrize("name", ["ann", "bob"])
+def test_what_a_page_shows_beside_its_rows_is_looked_up(tx: Tx, name: str) -> None:
+    """By the ids of the page, however many: SQLite would walk along all that the viewer sees otherwise."""
+    records = [replace(image, kind="edit") for image in listed(tx, USERS[name], limit=100).items]
+    plans: list[str] = []
+
+    class Explaining:
+        def all(self, sql: str, **params: object) -> list[Any]:
+            plans.extend(row["detail"] for row in tx.all("EXPLAIN QUERY PLAN " + sql, **params))
+            return tx.all(sql, **params)
+
+    look(Explaining(), USERS[name], records)  # type: ignore[arg-type]
+    walks = [plan for plan in plans if plan.startswith(("SCAN", "SEARCH"))]
+    assert len(walks) >= 3
+    assert not [plan for plan in walks if "SCAN" in plan or "id=?" not in plan]
 
 
 def test_insert_is_idempotent(tx: Tx) -> None:
