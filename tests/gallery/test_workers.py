@@ -320,7 +320,7 @@ async def test_it_says_whether_a_picture_moves(pool: Workers) -> None:
         async with pool.one() as worker:
             found = await worker.make(pieces_of(data), len(data), 256)
         image = Image.open(io.BytesIO(found.webp))
-        assert (found.is_animated, image.is_animated) == (moving, False), kind
+        assert (found.is_animated, getattr(image, "is_animated", False)) == (moving, False), kind
         assert is_like(image, (9, 9), (255, 0, 0))
     async with pool.one() as worker:
         assert (await worker.make(pieces_of(long_gif()), len(long_gif()), 256)).is_animated
