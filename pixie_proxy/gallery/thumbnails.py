@@ -3,9 +3,8 @@
     <data_dir>/thumbnails/<2 last characters of the id>/<image id>-<size>.webp
                                                         <image id>.died     why its worker died
 
-Whatever is made of an image first also tells the index what it is: its placeholder, whether it moves, or that it can't be
-decoded, and then it is never tried again. After a worker's death, which was not the image's fault, it is tried again some
-minutes later.
+The first look at an image also tells the index what it is: its placeholder, whether it moves, or that it can't be
+decoded, and then it is never tried again. After a worker's death that was not its fault, it is, some minutes later.
 """
 
 from __future__ import annotations

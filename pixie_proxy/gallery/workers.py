@@ -131,7 +131,14 @@ class Worker:
             self._images = 1
             with _deaths():
                 self._process = await asyncio.create_subprocess_exec(
-                    sys.executable, "-I", str(_PROGRAM), stdin=PIPE, stdout=PIPE, stderr=DEVNULL, env={}, cwd="/"
+                    sys.executable,
+                    "-I",
+                    str(_PROGRAM),
+                    stdin=PIPE,
+                    stdout=PIPE,
+                    stderr=DEVNULL,
+                    env={},
+                    cwd="/",
                 )
                 async with asyncio.timeout(WALL_S):
                     is_locked_in = await _pipes(self._process)[1].readexactly(1)

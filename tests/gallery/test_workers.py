@@ -34,7 +34,9 @@ def stub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Put another program in the worker's place."""
 
     def put(text: str) -> None:
-        (tmp_path / "stub.py").write_text("import sys, time, os\nos.write(1, b'\\1')\nread = sys.stdin.buffer.read\n" + text)
+        (tmp_path / "stub.py").write_text(
+            "import sys, time, os\nos.write(1, b'\\1')\nread = sys.stdin.buffer.read\n" + text
+        )
         monkeypatch.setattr(workers, "_PROGRAM", tmp_path / "stub.py")
 
     return put

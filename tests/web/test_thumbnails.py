@@ -160,12 +160,14 @@ async def test_hostile_images_get_a_placeholder(
 async def test_a_broken_image_is_tried_once(
     upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In whatever size, by however many at once, by a crash or by a refusal; a restart and an empty cache change nothing."""
+    """In whatever size, by however many at once, refused or crashed; a restart and an empty cache change nothing."""
     given = attempts(monkeypatch)
     async with run_proxy(tmp_path, upstream.base_url) as proxy:
         images = await keep(proxy, upstream, bomb_png(), text_bomb(), png(300, 300))
         broken = images[:2]
-        (tmp_path / "breaks.py").write_text("import os; os.write(1, b'1'); os.read(0, 6); os.kill(os.getpid(), 11)")
+        (tmp_path / "breaks.py").write_text(
+            "import os; os.write(1, b'1'); os.read(0, 6); os.kill(os.getpid(), 11)"
+        )
         with monkeypatch.context() as patch:
             patch.setattr(workers, "_PROGRAM", tmp_path / "breaks.py")
             for _ in range(2):
