@@ -1,7 +1,7 @@
 """The thumbnail worker: a process of its own that decodes images which may be hostile, and knows nothing else.
 
-It is started as a file, isolated and with an empty environment, so it imports Pillow and the standard library only. Then
-it locks itself in, as far as the system has locks: no file, no network, no other process, bounded memory and time.
+It is started as a file, isolated and with an empty environment, so it imports Pillow and the standard library only.
+Then it locks itself in, as far as the system has locks: no file, no network, no other process, bounded memory and time.
 
 On stdout comes one byte first (1: it is locked in). Then on stdin comes a frame (longest edge in pixels, length, the
 image), on stdout goes a frame (a status, the lengths of what follows, a placeholder, a WebP or the reason why there is
@@ -11,7 +11,6 @@ none), again and again until stdin ends. Its parent kills it when it takes too l
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import io
 import os
 import platform
@@ -172,15 +171,19 @@ _ALLOW, _REFUSE, _KILL = 0x7FFF0000, 0x00050001, 0x80000000  # _REFUSE: with EPE
 def lock_in() -> bool:
     """Give up for good every system call but those few (seccomp). Returns whether that worked, by trying one."""
     machine = platform.machine()
+    try:
+        import ctypes  # noqa: PLC0415 - a Python may have been built without it
+    except ImportError:
+        return False
     if sys.platform != "linux" or machine not in _MACHINES:
         return False
     which = [*_MACHINES].index(machine)
     program = _filter(_MACHINES[machine], [numbers[which] for numbers in _CALLS.values()])
     held = ctypes.create_string_buffer(program, len(program))
-    argument = struct.pack("@HP", len(program) // 8, ctypes.addressof(held))
-    libc = ctypes.CDLL(None)
-    libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    libc.prctl(_PR_SET_SECCOMP, _SECCOMP_MODE_FILTER, argument)
+    argument = struct.pack("@HP", len(program) // 8, ctypes.addressof(held))  # struct sock_fprog
+    prctl, long = ctypes.CDLL(None).prctl, ctypes.c_ulong
+    prctl(_PR_SET_NO_NEW_PRIVS, long(1), long(0), long(0), long(0))
+    prctl(_PR_SET_SECCOMP, long(_SECCOMP_MODE_FILTER), argument)
     try:
         os.close(os.open("/", os.O_RDONLY))
     except PermissionError:
