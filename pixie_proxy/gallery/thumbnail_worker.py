@@ -76,6 +76,8 @@ def main() -> None:
         else:
             _answer(target, MOVING if made.is_animated else STILL, made.webp, made.placeholder)
             del made
+        finally:
+            signal.setitimer(signal.ITIMER_PROF, 0)  # to read the next one is not this one's work
         del data
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import io
+import os
 import shutil
 import time
 from collections.abc import Mapping
@@ -245,16 +246,20 @@ async def test_a_thumbnail_brings_the_placeholder_along(
 async def test_a_worker_that_died_is_not_held_against_the_image(
     proxy: RunningProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The next image has its thumbnail at once, this one after a while."""
+    """The next image has its thumbnail at once, this one after a while, and meanwhile nobody tries."""
     first, second = await keep(proxy, upstream, png(300, 300), png(300, 300, seed=1))
+    given = attempts(monkeypatch)
     (tmp_path / "dies.py").write_text("import os; os._exit(1)")
-    monkeypatch.setattr("pixie_proxy.gallery.workers._PROGRAM", tmp_path / "dies.py")
-    monkeypatch.setattr("pixie_proxy.gallery.thumbnails.AGAIN_AFTER_S", 1.0)
-    assert (await get(proxy, first))[1]["x-pixie-placeholder"] == "failed"
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "_PROGRAM", tmp_path / "dies.py")
+        assert (await get(proxy, first))[1]["x-pixie-placeholder"] == "failed"
     assert (await get(proxy, second))[1]["Content-Type"] == "image/webp"
-    assert (await get(proxy, first))[1]["x-pixie-placeholder"] == "failed"
-    await asyncio.sleep(1.1)
+    for query in ("", "?size=512"):
+        assert (await get(proxy, first, query))[1]["x-pixie-placeholder"] == "failed"
+    assert len(given) == 2
+    (note,) = (path for path in cached(proxy) if path.suffix == ".died")
+    assert 500 < note.stat().st_mtime - time.time() <= 600
+    os.utime(note, (0, 0))
     assert (await get(proxy, first))[1]["Content-Type"] == "image/webp"
 
 
