@@ -21,6 +21,7 @@ from pixie_proxy.config import Settings
 from pixie_proxy.config.doubts import warn_of_doubts
 from pixie_proxy.errors import ConfigError, ProxyError, StorageUnavailable
 from pixie_proxy.gallery.library import Library
+from pixie_proxy.gallery.looking import Looking
 from pixie_proxy.gallery.retention import Retention
 from pixie_proxy.gallery.shares import Shares
 from pixie_proxy.gallery.sharing import LinkSigner
@@ -133,7 +134,8 @@ async def open_context(settings: Settings, worker: int | None = None) -> AsyncIt
         secret = await _link_secret(index)
         links = LinkSigner(secret, settings.link_base(settings.server.port))
         directory = await _open_directory(settings, index)
-        finisher = Finisher(index, storage, metrics.call_ended)
+        looking = Looking()
+        finisher = Finisher(index, storage, metrics.call_ended, looking.call_ended)
         billing = Billing(prices)
         quotes = Quotes(catalog, prices)
         keeping = Keeping(finisher, tasks, homing, settings.gallery.visibility)
@@ -169,7 +171,7 @@ async def open_context(settings: Settings, worker: int | None = None) -> AsyncIt
         upkeep = Upkeep(index, storage, background, forget, spool.holds)
         erasing = Erasing(index, spool.partials, upkeep.nudge)
         library = Library(index, kept, links, upkeep, settings.gallery.retention_days)
-        thumbnails = Thumbnails(thumbnails_dir, library, background)
+        thumbnails = Thumbnails(thumbnails_dir, index, library, background)
         closing.push_async_callback(thumbnails.close)
         closing.push_async_callback(deliveries.close)
         closing.push_async_callback(homing.close)
@@ -188,6 +190,7 @@ async def open_context(settings: Settings, worker: int | None = None) -> AsyncIt
         background.spawn(metrics.watch_loop(), "loop lag")
         background.spawn(Recovery(spool, index, storage, finisher, writers).run(), "recovery")
         background.spawn(upkeep.run(), "upkeep")
+        background.spawn(looking.run(library, thumbnails, min(settings.gallery.thumbnail_px)), "looking")
         background.spawn(erasing.run(), "erasing")
         background.spawn(deliveries.run(), "deliveries")
         background.spawn(spool.partials.run(), "partial images")

@@ -220,6 +220,20 @@ class ImageRecord:
     damage: str | None = None
     """What `pixie verify` found wrong with its bytes: they are not served until it finds them good again."""
     tags: tuple[str, ...] = ()
+    placeholder: bytes | None = None
+    """A WebP of 16 pixels that stands in its place while it loads. None: not made yet, or it can't be decoded."""
+    is_animated: bool | None = None
+    """Whether it has more frames than one. None: nobody has looked at it yet."""
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Whether the thumbnail worker knows what it is."""
+        return self.is_animated is not None
+
+    @property
+    def is_undecodable(self) -> bool:
+        """Whether the thumbnail worker could make nothing of it."""
+        return self.is_looked_at and self.placeholder is None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

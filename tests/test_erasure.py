@@ -14,6 +14,7 @@ import orjson
 import pytest
 
 from pixie_proxy.accounts import erasing, people
+from pixie_proxy.gallery.thumbnail_worker import Thumbnail
 from pixie_proxy.index import Tx
 from pixie_proxy.index.copying import open_beside
 from pixie_proxy.index.usage import Billed, billed
@@ -253,7 +254,7 @@ async def test_a_thumbnail_that_is_being_made_does_not_stay(
     thumbnails, image_id = proxy.context.thumbnails, person.image_ids[1]
     make = thumbnails._ask
 
-    async def make_while_its_owner_goes(record: ImageRecord, size_px: int) -> bytes:
+    async def make_while_its_owner_goes(record: ImageRecord, size_px: int) -> Thumbnail:
         made = await make(record, size_px)
         assert (await person.delete(proxy))[0] == 200
         await is_erased(proxy.data_dir)

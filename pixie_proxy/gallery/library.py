@@ -184,9 +184,9 @@ class Library:
             raise _not_found("This image")
         return record
 
-    async def has(self, image_id: str) -> bool:
-        """Tell whether an image is still there for anybody, if only in the trash."""
-        return await self._find(image_id) is not None
+    async def look_up(self, image_id: str) -> ImageRecord | None:
+        """Give an image for the house's own work, if it is still there for anybody, if only in the trash."""
+        return await self._find(image_id)
 
     async def _change(self, record: ImageRecord, viewer: User, change: _Change) -> ImageRecord:
         """Commit a change, then let the folder follow it. Raises PermissionDenied, and NotFound if it was purged."""

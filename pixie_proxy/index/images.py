@@ -11,7 +11,8 @@ from pixie_proxy.records import ImageRecord, Kind, StoredImage, Visibility
 SELECT = (
     "SELECT i.id, i.request_id, i.position, i.owner_id, u.name AS owner_name, i.ref, i.mime, i.size_bytes,"
     " i.width, i.height, i.sha256, i.revised_prompt, i.visibility, i.link_epoch, i.created_us, i.deleted_us,"
-    " i.expires_us, i.kind, i.model, r.prompt, r.params, r.cost_micros, i.siblings, i.damage, i.tags"
+    " i.expires_us, i.kind, i.model, r.prompt, r.params, r.cost_micros, i.siblings, i.damage, i.tags,"
+    " i.placeholder, i.is_animated"
     " FROM images i JOIN users u ON u.id = i.owner_id JOIN requests r ON r.id = i.request_id"
 )
 """What `image_of` reads, of images `i`."""
@@ -186,4 +187,6 @@ def image_of(row: Row) -> ImageRecord:
         siblings=row["siblings"],
         damage=row["damage"],
         tags=tuple(json.loads(row["tags"])),
+        placeholder=row["placeholder"],
+        is_animated=None if row["is_animated"] is None else bool(row["is_animated"]),
     )

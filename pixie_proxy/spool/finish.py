@@ -29,10 +29,6 @@ _NUDGE_EVERY_S = 1.0
 CallEnded = Callable[[CallRecord, Settlement, Sequence[StoredImage]], None]
 
 
-def _unheard(call: CallRecord, settlement: Settlement, images: Sequence[StoredImage]) -> None:
-    pass
-
-
 class Finisher:
     """Ends calls: the one way by which a ledger row, its images, its hold and its slot are settled.
 
@@ -40,11 +36,11 @@ class Finisher:
     the call then stays in the spool, and the next start tries it again.
     """
 
-    def __init__(self, index: Index, storage: Storage, ended: CallEnded = _unheard) -> None:
-        """Write to these two; `ended` hears of each call once all of it is there."""
+    def __init__(self, index: Index, storage: Storage, *ended: CallEnded) -> None:
+        """Write to these two; each of `ended` hears of each call once all of it is there."""
         self._index = index
         self._storage = storage
-        self.ended = ended
+        self._ended = ended
         self._for_index = _Line("index")
         self._for_storage = _Line("storage")
         self._for_any = _Line("either")
@@ -58,6 +54,11 @@ class Finisher:
         """Let all that waits try again now: storage or index may be back."""
         for line in (self._for_index, self._for_storage, self._for_any):
             line.nudge()
+
+    def ended(self, call: CallRecord, settlement: Settlement, images: Sequence[StoredImage]) -> None:
+        """Tell all who want to hear of it that a call is where it stays."""
+        for hear in self._ended:
+            hear(call, settlement, images)
 
     async def pause(self, seconds: float) -> None:
         """Wait so long, or until the next nudge."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from pixie_proxy.config import Settings
 from pixie_proxy.records import ImageRecord, id_time_us
+from pixie_proxy.web.wire.images import placeholder_uri
 
 LIST_PX, IMAGE_PX = 256, 512
 """How large thumbnails are wished; `gallery.thumbnail_px` says which there are."""
@@ -15,7 +16,10 @@ _ALT_CHARACTERS = 300
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """An image as pages show it. `width` and `height` keep its place while it loads."""
+    """An image as pages show it. `width` and `height` keep its place while it loads.
+
+    `placeholder` is a tiny picture of it for that while, as a `data:` URL. `is_animated`: hovering may play it.
+    """
 
     record: ImageRecord
     alt: str
@@ -23,6 +27,8 @@ class Picture:
     width: int
     height: int
     created_us: int
+    placeholder: str | None
+    is_animated: bool
 
 
 def picture_of(record: ImageRecord, longest_px: int) -> Picture:
@@ -39,6 +45,8 @@ def picture_of(record: ImageRecord, longest_px: int) -> Picture:
         width=max(1, round(width * scale)),
         height=max(1, round(height * scale)),
         created_us=id_time_us(record.id),
+        placeholder=placeholder_uri(record),
+        is_animated=bool(record.is_animated),
     )
 
 

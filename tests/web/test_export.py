@@ -59,7 +59,7 @@ async def test_an_archive_holds_the_originals_and_what_is_known(
         kept = {
             name: value
             for name, value in described.items()
-            if name not in {"url", "content_url", "thumbnail_url"}
+            if name not in {"url", "content_url", "thumbnail_url", "placeholder"}
         }
         assert {name: each[name] for name in kept} == kept
         assert {*each} - {*kept} == {"file", "params"}

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import io
+import os
+import shutil
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,11 +16,13 @@ import pytest
 from PIL import Image
 
 from pixie_proxy.gallery import workers
+from pixie_proxy.gallery.thumbnail_worker import Thumbnail
 from tests.gallery.hostile import REFUSED, bomb_png, text_bomb
 from tests.support.pictures import gif, jpeg, png, svg, webp
-from tests.support.proxy import OTHER_KEY, VIEWER_KEY, RunningProxy
+from tests.support.proxy import OTHER_KEY, VIEWER_KEY, RunningProxy, run_proxy
 from tests.support.upstream import ScriptedUpstream, image_json
-from tests.web.calling import CAT, GENERATIONS, ended, error_of, listed
+from tests.support.waiting import eventually
+from tests.web.calling import CAT, GENERATIONS, context_of, ended, error_of, listed
 from tests.web.conftest import ProxyWith
 
 
@@ -38,6 +43,19 @@ async def get(
 
 def cached(proxy: RunningProxy) -> list[Path]:
     return sorted(path for path in (proxy.data_dir / "thumbnails").rglob("*") if path.is_file())
+
+
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Count the images that workers are given, by their length."""
+    lengths: list[int] = []
+    make = workers.Worker.make
+
+    async def counting(self: workers.Worker, pieces: Any, length: int, size_px: int) -> Thumbnail:
+        lengths.append(length)
+        return await make(self, pieces, length, size_px)
+
+    monkeypatch.setattr(workers.Worker, "make", counting)
+    return lengths
 
 
 @pytest.mark.parametrize("data", [png(900, 300), jpeg(900, 300), webp(900, 300), gif(900, 300)])
@@ -83,14 +101,7 @@ async def test_it_is_made_once(
     proxy: RunningProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Twenty that ask together share one making; later it comes from the cache, and a browser that has it gets 304."""
-    made = []
-    make = workers.Worker.make
-
-    async def counting(self: workers.Worker, *args: Any) -> bytes:
-        made.append(args)
-        return await make(self, *args)
-
-    monkeypatch.setattr(workers.Worker, "make", counting)
+    made = attempts(monkeypatch)
     (image,) = await keep(proxy, upstream, png(600, 600))
     answers = await asyncio.gather(*[get(proxy, image) for _ in range(20)])
     assert len({body for _, _, body in answers}) == 1
@@ -147,36 +158,108 @@ async def test_hostile_images_get_a_placeholder(
     assert slowest_s < 1.0
 
 
-async def test_a_failure_is_tried_once(
+async def test_a_broken_image_is_tried_once(
+    upstream: ScriptedUpstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In whatever size, by however many at once, refused or crashed; a restart and an empty cache change nothing."""
+    given = attempts(monkeypatch)
+    async with run_proxy(tmp_path, upstream.base_url) as proxy:
+        images = await keep(proxy, upstream, bomb_png(), text_bomb(), png(300, 300))
+        broken = images[:2]
+        (tmp_path / "breaks.py").write_text(
+            "import os; os.write(1, b'1'); os.read(0, 6); os.kill(os.getpid(), 11)"
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(workers, "_PROGRAM", tmp_path / "breaks.py")
+            for _ in range(2):
+                assert (await get(proxy, broken[1]))[1]["x-pixie-placeholder"] == "failed"
+        for _ in range(2):
+            asked = [get(proxy, broken[0], query) for query in ("", "?size=512", "", "?size=512")]
+            for _, headers, _ in await asyncio.gather(*asked):
+                assert headers["x-pixie-placeholder"] == "failed"
+        assert given == [len(text_bomb()), len(bomb_png())]
+    shutil.rmtree(tmp_path / "thumbnails", ignore_errors=True)
+    async with run_proxy(tmp_path, upstream.base_url) as proxy:
+        for image in broken:
+            for query in ("", "?size=512"):
+                assert (await get(proxy, image, query))[1]["x-pixie-placeholder"] == "failed"
+            told = await proxy.get(f"/v1/images/{image['id']}")
+            assert (told["placeholder"], told["animated"]) == (None, False)
+        assert len(given) == 2
+        assert (await get(proxy, images[2]))[1]["Content-Type"] == "image/webp"
+
+
+async def test_a_placeholder_comes_by_itself(
+    proxy_with: ProxyWith, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody waits for it: it is null at first. An SVG is never given one, nor is a file that is no image."""
+    monkeypatch.setattr("pixie_proxy.gallery.looking.AFTER_S", 0.5)
+    given = attempts(monkeypatch)
+    proxy = await proxy_with()
+    frames = [Image.new("RGB", (300, 200), color) for color in ("red", "blue")]
+    out = io.BytesIO()
+    frames[0].save(out, "GIF", save_all=True, append_images=frames[1:])
+    files = [png(300, 200), out.getvalue(), svg(), b"II*\0 is a TIFF", png(64, 64)[:-30]]
+    before = await keep(proxy, upstream, *files)
+    assert [(image["placeholder"], image["animated"]) for image in before] == [(None, None)] * 5
+
+    async def shown() -> list[dict[str, Any]]:
+        return sorted(await listed(proxy), key=lambda image: image["index"])
+
+    async def all_looked_at() -> bool:
+        return [image["animated"] for image in await shown()] == [False, True, None, None, False]
+
+    await eventually(all_looked_at)
+    found = await shown()
+    assert [image["placeholder"] is None for image in found] == [False, False, True, True, True]
+    for image in found[:2]:
+        head, _, data = image["placeholder"].partition(",")
+        picture = Image.open(io.BytesIO(base64.b64decode(data)))
+        assert (head, picture.format, picture.size) == ("data:image/webp;base64", "WEBP", (16, 11))
+        assert len(image["placeholder"]) < 200
+    assert len(given) == 3
+    assert [path.name for path in cached(proxy)] == sorted(f"{image['id']}-256.webp" for image in found[:2])
+
+
+async def test_a_thumbnail_brings_the_placeholder_along(
     proxy: RunningProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A bomb is not lit again by each look at it; a thumbnail of another size is another matter."""
-    (bomb, text) = await keep(proxy, upstream, bomb_png(), text_bomb())
-    for image in (bomb, text):
-        assert (await get(proxy, image))[1]["x-pixie-placeholder"] == "failed"
-    assert [path.suffix for path in cached(proxy)] == [".failed"] * 2
+    """It is there when the thumbnail is; one that is missing, as after an upgrade, comes when it is looked at again."""
+    (image,) = await keep(proxy, upstream, png(300, 200))
+    await get(proxy, image)
+    made = (await proxy.get(f"/v1/images/{image['id']}"))["placeholder"]
+    assert made.startswith("data:image/webp;base64,UklGR")
+    forget = "UPDATE images SET placeholder = NULL, is_animated = NULL"
+    await context_of(proxy).index.write(lambda tx: tx.run(forget))
+    assert (await proxy.get(f"/v1/images/{image['id']}"))["placeholder"] is None
+    given = attempts(monkeypatch)
+    assert (await get(proxy, image))[1]["Content-Type"] == "image/webp"
 
-    async def never(*_: Any) -> bytes:
-        raise AssertionError("tried again")
+    async def is_back() -> bool:
+        return bool((await proxy.get(f"/v1/images/{image['id']}"))["placeholder"] == made)
 
-    monkeypatch.setattr(workers.Worker, "make", never)
-    for image in (bomb, text):
-        assert (await get(proxy, image))[1]["x-pixie-placeholder"] == "failed"
+    await eventually(is_back)
+    await get(proxy, image)
+    assert len(given) == 1
 
 
 async def test_a_worker_that_died_is_not_held_against_the_image(
     proxy: RunningProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """The next image has its thumbnail at once, this one after a while."""
+    """The next image has its thumbnail at once, this one after a while, and meanwhile nobody tries."""
     first, second = await keep(proxy, upstream, png(300, 300), png(300, 300, seed=1))
+    given = attempts(monkeypatch)
     (tmp_path / "dies.py").write_text("import os; os._exit(1)")
-    monkeypatch.setattr("pixie_proxy.gallery.workers._PROGRAM", tmp_path / "dies.py")
-    monkeypatch.setattr("pixie_proxy.gallery.thumbnails.AGAIN_AFTER_S", 1.0)
-    assert (await get(proxy, first))[1]["x-pixie-placeholder"] == "failed"
-    monkeypatch.undo()
+    with monkeypatch.context() as patch:
+        patch.setattr(workers, "_PROGRAM", tmp_path / "dies.py")
+        assert (await get(proxy, first))[1]["x-pixie-placeholder"] == "failed"
     assert (await get(proxy, second))[1]["Content-Type"] == "image/webp"
-    assert (await get(proxy, first))[1]["x-pixie-placeholder"] == "failed"
-    await asyncio.sleep(1.1)
+    for query in ("", "?size=512"):
+        assert (await get(proxy, first, query))[1]["x-pixie-placeholder"] == "failed"
+    assert len(given) == 2
+    (note,) = (path for path in cached(proxy) if path.suffix == ".died")
+    assert 500 < note.stat().st_mtime - time.time() <= 600
+    os.utime(note, (0, 0))
     assert (await get(proxy, first))[1]["Content-Type"] == "image/webp"
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pixie_proxy.errors import ProxyError
 from pixie_proxy.index.seen import Seen
-from pixie_proxy.records import Collection, Page, User, id_time_us
+from pixie_proxy.records import Collection, ImageRecord, Page, User, id_time_us
 from pixie_proxy.web.wire.money import usd
 
 
@@ -44,6 +45,8 @@ def image_json(seen: Seen, viewer: User, url: str, base_path: str = "/v1/images"
         "url": url if is_own and is_there else None,
         "content_url": f"{path}/content" if is_there else None,
         "thumbnail_url": f"{path}/thumbnail" if is_there else None,
+        "placeholder": placeholder_uri(record),
+        "animated": record.is_animated,
         "parents": seen.parents,
         "tags": record.tags,
         "favorite": seen.is_favorite,
@@ -53,10 +56,17 @@ def image_json(seen: Seen, viewer: User, url: str, base_path: str = "/v1/images"
 
 
 def exported_json(seen: Seen, viewer: User, file: str) -> dict[str, Any]:
-    """Write an image as an archive tells of it: without addresses, and with all that was asked for."""
-    addresses = {"url", "content_url", "thumbnail_url"}
-    said = {name: value for name, value in image_json(seen, viewer, "").items() if name not in addresses}
+    """Write an image as an archive tells of it: without what is for pages, and with all that was asked for."""
+    for_pages = {"url", "content_url", "thumbnail_url", "placeholder"}
+    said = {name: value for name, value in image_json(seen, viewer, "").items() if name not in for_pages}
     return {"file": file, **said, "params": seen.record.params}
+
+
+def placeholder_uri(record: ImageRecord) -> str | None:
+    """Give the tiny picture that stands in an image's place while it loads, as an address that needs no request."""
+    if record.placeholder is None:
+        return None
+    return "data:image/webp;base64," + b64encode(record.placeholder).decode()
 
 
 def collection_json(collection: Collection) -> dict[str, Any]:
