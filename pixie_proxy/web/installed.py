@@ -1,6 +1,6 @@
-"""What makes the gallery an app on somebody's machine: its manifest, its service worker, and what a phone shares to it.
+"""What makes the gallery an app on somebody's machine: manifest, service worker, and what a phone shares to it.
 
-None of it knows who asks, so all of it is open. What is one's own stays in one's browser, and static/worker.js says how.
+None of it knows who asks, so all of it is open. What is one's own stays in one's browser: static/worker.js says how.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from pixie_proxy.web.html import GROUNDS, page, see_other
 from pixie_proxy.web.texts import t
 
 _OFFLINE = "/offline"
-_REVALIDATED = {"Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+_REVALIDATED = {
+    "Cache-Control": "no-cache",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+}
 _WORKER_POLICY = "default-src 'none'; script-src 'self'; connect-src 'self'"
 _WORKER = """\
 // The service worker of one version of the gallery: another version is another text, which replaces it.
@@ -54,7 +59,11 @@ async def incoming(_request: web.Request) -> web.Response:
 
 
 def _manifest() -> dict[str, Any]:
-    icons = [_icon("icon-192.png", 192), _icon("icon-512.png", 512), _icon("icon-maskable.png", 512, "maskable")]
+    icons = [
+        _icon("icon-192.png", 192),
+        _icon("icon-512.png", 512),
+        _icon("icon-maskable.png", 512, "maskable"),
+    ]
     return {
         "id": "/",
         "name": t("app.name"),

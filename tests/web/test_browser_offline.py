@@ -17,7 +17,7 @@ from playwright.async_api import Page, expect
 
 from pixie_proxy.web import static
 from tests.support.pictures import png
-from tests.support.proxy import MEMBER_KEY, OTHER_KEY, RunningProxy
+from tests.support.proxy import OTHER_KEY, RunningProxy
 from tests.support.upstream import ScriptedUpstream, image_json
 from tests.support.waiting import eventually
 from tests.web.browsing import make
@@ -36,7 +36,8 @@ KEPT = """async () => {
 STORED = """async () => {
   const found = [];
   for (const { name } of await indexedDB.databases()) {
-    const database = await new Promise((done) => { indexedDB.open(name).onsuccess = (event) => done(event.target.result); });
+    const opening = indexedDB.open(name);
+    const database = await new Promise((done) => { opening.onsuccess = () => done(opening.result); });
     for (const store of database.objectStoreNames) {
       const all = database.transaction(store).objectStore(store).getAll();
       await new Promise((done) => { all.onsuccess = done; });
@@ -53,6 +54,41 @@ CALL = """async ([module, name, ...given]) => {
   return (await import(shell.replace("shell.js", module)))[name](...given);
 }"""
 """Call what a module of our pages exports."""
+
+SHARED = """async () => {
+  const shell = document.querySelector('script[src$="shell.js"]').src;
+  const [{ text, files }] = await (await import(shell.replace("shell", "store"))).all("incoming");
+  return [text, ...(await Promise.all(files.map(async (file) => `${file.name} ${file.type} ${await file.text()}`)))];
+}"""
+
+SHARE = """(names) => {
+  const form = Object.assign(document.createElement("form"), {
+    method: "post", action: "/create/incoming", enctype: "multipart/form-data" });
+  const files = Object.assign(document.createElement("input"), { type: "file", name: "files", multiple: true });
+  const data = new DataTransfer();
+  for (const name of names) data.items.add(new File(["picture"], name, { type: "image/png" }));
+  files.files = data.files;
+  form.append(files, Object.assign(document.createElement("input"), { name: "text", value: "A fox" }));
+  document.body.append(form);
+  form.submit();
+}"""
+"""Send what a phone sends when somebody shares files to the app."""
+
+FILL = """async ([kind, count, bytes]) => {
+  const shell = document.querySelector('script[src$="shell.js"]').src;
+  const { keep, keepFor, eraNow, forget, cacheName } = await import(shell.replace("shell", "kept"));
+  keepFor("test");
+  await forget();
+  const body = new Blob([new Uint8Array(bytes)]);
+  const begun = eraNow();
+  for (let n = 0; n < count; n++) await keep(kind, `/${n}`, new Response(body), begun);
+  const requests = await (await caches.open(cacheName(kind))).keys();
+  const held = requests.map((each) => Number(new URL(each.url).pathname.slice(1)));
+  await forget();
+  await keep(kind, "/late", new Response(body), begun);
+  return [held.length, Math.min(...held), Math.max(...held), await caches.has(cacheName(kind))];
+}"""
+"""Keep so many answers, and one late; tell how many are held, which first and last, and whether the late one is."""
 
 
 @asynccontextmanager
@@ -86,8 +122,11 @@ async def with_worker(page: Page, *kept: str) -> None:
 
 
 async def pictures_there(page: Page) -> None:
-    """Every picture of the page is drawn. (`wait_for_function` needs `eval` to look twice, which our policy forbids.)"""
-    drawn = "[...document.querySelectorAll('main img')].every((each) => each.complete && each.naturalWidth > 0)"
+    """Every picture of the page is drawn."""
+    # not by wait_for_function: to look twice it needs `eval`, which our policy forbids
+    drawn = (
+        "[...document.querySelectorAll('main img')].every((each) => each.complete && each.naturalWidth > 0)"
+    )
     await eventually(lambda: page.evaluate(drawn))
 
 
@@ -109,7 +148,11 @@ async def test_a_browser_would_install_it(chromium: Chromium, proxy: RunningProx
         manifest = json.loads(found["data"])
         for icon in manifest["icons"]:
             size = await page.evaluate(
-                "async (src) => { const i = new Image(); i.src = src; await i.decode(); return `${i.width}x${i.height}` }",
+                """async (src) => {
+                  const image = Object.assign(new Image(), { src });
+                  await image.decode();
+                  return `${image.width}x${image.height}`;
+                }""",
                 icon["src"],
             )
             assert size == icon["sizes"]
@@ -141,7 +184,10 @@ async def test_what_was_seen_is_there_offline(
         await page.goto(f"/images/{newest}")
         await pictures_there(page)
         label = "Favourite"
-        assert await call(page, "api.js", "callOrQueue", "POST", f"/v1/images/{newest}/favorite", {}, label) is None
+        assert (
+            await call(page, "api.js", "callOrQueue", "POST", f"/v1/images/{newest}/favorite", {}, label)
+            is None
+        )
         await call(page, "api.js", "callOrQueue", "DELETE", f"/v1/images/{middle}", {}, "Delete")
         await call(page, "api.js", "callOrQueue", "POST", f"/v1/images/{middle}/restore", {}, "Restore")
         visibility = {"json": {"visibility": "private"}}
@@ -155,7 +201,9 @@ async def test_what_was_seen_is_there_offline(
         await page.goto("/")
         await proxy.request("DELETE", f"/v1/images/{oldest}")
         await page.context.set_offline(False)
-        await expect(page.get_by_text("3 changes that you made offline are done.")).to_be_visible(timeout=15_000)
+        await expect(page.get_by_text("3 changes that you made offline are done.")).to_be_visible(
+            timeout=15_000
+        )
         await expect(page.get_by_text("Private, which you did offline, did not work")).to_be_visible()
         await expect(page.locator("#away")).to_be_empty()
         await shoot(page, tmp_path, "offline-back")
@@ -196,6 +244,11 @@ async def test_nothing_stays_for_the_next_person(
         await page.context.set_offline(True)
         await page.goto(f"/images/{image}")
         await expect(page.get_by_role("heading", name="You are offline")).to_be_visible()
+        await page.goto("/")
+        await page.context.set_offline(False)
+        await page.evaluate("document.forms[0].submit()")  # past our script
+        await page.wait_for_url("**/login")
+        assert (await page.evaluate(KEPT), await page.evaluate(STORED)) == ({}, [])
     assert (await proxy.get(f"/v1/images/{image}"))["id"] == image  # what bob did was not done as carol
 
 
@@ -219,33 +272,17 @@ async def test_a_new_version_replaces_the_old_one(
 
 async def test_a_phone_shares_a_picture_to_it(chromium: Chromium, proxy: RunningProxy) -> None:
     """The worker takes the files, and none of them goes to the proxy; without a worker one is led on, told why."""
-    share = """(names) => {
-      const form = Object.assign(document.createElement("form"), {
-        method: "post", action: "/create/incoming", enctype: "multipart/form-data" });
-      const files = Object.assign(document.createElement("input"), { type: "file", name: "files", multiple: true });
-      const data = new DataTransfer();
-      for (const name of names) data.items.add(new File(["picture"], name, { type: "image/png" }));
-      files.files = data.files;
-      const text = Object.assign(document.createElement("input"), { name: "text", value: "A fox" });
-      form.append(files, text);
-      document.body.append(form);
-      form.submit();
-    }"""
     async with phone(chromium, proxy) as page:
         await page.goto("/login")
-        await page.evaluate(share, ["fox.png"])
+        await page.evaluate(SHARE, ["fox.png"])
         await page.wait_for_url("**/login?next=%2Fcreate%3Fincoming%3Dmissed")
         await page.goto("/")
         await signed_in(page)
         await with_worker(page, "/")
-        await page.evaluate(share, ["fox.png", "hare.png"])
+        await page.evaluate(SHARE, ["fox.png", "hare.png"])
         await page.wait_for_url("**/create?incoming=1")
-        (shared,) = await call(page, "store.js", "all", "incoming")
-        assert shared["text"] == "A fox"
-        names = "(async () => (await Promise.all((await (await import(m)).all('incoming')).flatMap((s) => s.files)"
-        names += ".map(async (f) => `${f.name} ${f.type} ${await f.text()}`))))()"
-        module = await page.evaluate("document.querySelector('script[src$=\"shell.js\"]').src.replace('shell', 'store')")
-        assert await page.evaluate(names.replace("import(m)", f"import('{module}')")) == [
+        assert await page.evaluate(SHARED) == [
+            "A fox",
             "fox.png image/png picture",
             "hare.png image/png picture",
         ]
@@ -253,24 +290,11 @@ async def test_a_phone_shares_a_picture_to_it(chromium: Chromium, proxy: Running
 
 async def test_what_is_kept_has_bounds(chromium: Chromium, proxy: RunningProxy) -> None:
     """100 pages, 10 MB: the oldest go first. And what was asked for before a sign-out is not kept after it."""
-    fill = """async ([kind, count, bytes]) => {
-      const shell = document.querySelector('script[src$="shell.js"]').src;
-      const { keep, keepFor, eraNow, forget, cacheName } = await import(shell.replace("shell", "kept"));
-      keepFor("test");
-      await forget();
-      const body = new Blob([new Uint8Array(bytes)]);
-      const begun = eraNow();
-      for (let n = 0; n < count; n++) await keep(kind, `/${n}`, new Response(body), begun);
-      const held = (await (await caches.open(cacheName(kind))).keys()).map((each) => Number(new URL(each.url).pathname.slice(1)));
-      await forget();
-      await keep(kind, "/late", new Response(body), begun);
-      return [held.length, Math.min(...held), Math.max(...held), await caches.has(cacheName(kind))];
-    }"""
     async with phone(chromium, proxy) as page:
         await signed_in(page)
         await with_worker(page)  # which throws away what other versions kept, and this test is one
         for count, size_bytes, most in ((130, 10, 100), (26, 700_000, 14)):
-            held, first, last, is_back = await page.evaluate(fill, ["pages", count, size_bytes])
+            held, first, last, is_back = await page.evaluate(FILL, ["pages", count, size_bytes])
             assert 0.9 * most <= held <= most
             assert (first, last, is_back) == (count - held, count - 1, False)
 

@@ -52,7 +52,9 @@ class Asking:
     async def ask(self, address: str, path: str, headers: Mapping[str, str]) -> tuple[Answer, bool]:
         """Give an answer without what is the request's own, and whether it came out of the cache."""
         async with self.proxy.session.get(address + path, headers=headers, allow_redirects=False) as response:
-            told = tuple(response.headers.get(name) for name in TOLD if name == "ETag" or response.status != 304)
+            told = tuple(
+                response.headers.get(name) for name in TOLD if name == "ETag" or response.status != 304
+            )
             was_kept = len(response.headers.get("X-Varnish", "").split()) == 2
             return (response.status, await response.read(), told), was_kept
 
@@ -124,7 +126,9 @@ async def _addresses(proxy: RunningProxy, upstream: ScriptedUpstream) -> tuple[l
             *("/", "/?owner=me", "/create", "/admin", "/login", "/offline", "/nothing", "/public"),
             *("/v1/images", "/v1/images?owner=me", "/v1/me", "/v1/requests", "/v1/models", "/v1/admin/users"),
             *("/manifest.webmanifest", "/worker.js", address_of("base.css"), address_of("api.js")),
-            *[f"/images/{each}" for each in ids if each != images["private"]],  # its page counts its shares' views
+            *[
+                f"/images/{each}" for each in ids if each != images["private"]
+            ],  # its page counts its shares' views
             *[f"/v1/images/{each}{part}" for each in ids for part in ("", "/content", "/thumbnail")],
             *[f"/public/{each}{part}" for each in ids for part in ("", "/thumbnail")],
             *[f"{each}{part}" for each in shares for part in ("", "/content", "/thumbnail")],
@@ -151,7 +155,7 @@ async def test_no_shared_cache_mixes_people(
     rules: str,
     count: int,
 ) -> None:
-    """R83: with and without conditions, eight at a time, by key, by cookie and by nobody: each gets their own answer."""
+    """With conditions and without, eight at a time, by key, by cookie and by nobody: each gets their own answer."""
     proxy = await proxy_with(gallery={"visibility": "private", "allow_public": True})
     addresses, tags, unlocked = await _addresses(proxy, upstream)
     callers = await _callers(proxy)
@@ -175,7 +179,15 @@ async def test_no_shared_cache_mixes_people(
 
         await asyncio.gather(*[one() for _ in range(count)])
     record_figure(
-        "R83", seed=83, requests=count, callers=len(callers), addresses=len(addresses), from_the_cache=kept, violations=len(mixed)
+        "R83",
+        seed=83,
+        requests=count,
+        callers=len(callers),
+        addresses=len(addresses),
+        from_the_cache=kept,
+        violations=len(mixed),
     )
     assert mixed == []
-    assert kept > 0 or not rules  # as it comes it keeps nothing for whoever has a cookie; strangers' files are few
+    assert (
+        kept > 0 or not rules
+    )  # as it comes it keeps nothing for whoever has a cookie; strangers' files are few

@@ -44,11 +44,14 @@ export async function call(method, path, options) {
  * `label` (“Favourite: A red fox”), and made when it can be. Gives null then. Throws ApiError.
  */
 export async function callOrQueue(method, path, options, label) {
-  try {
-    if ((await waiting()).length) await sendQueue(csrf); // changes are made in their order
-    if (!(await waiting()).length) return await call(method, path, options);
-  } catch (error) {
-    if (error.code !== "unreachable") throw error;
+  const doOthersWait = async () => (await waiting().catch(() => [])).length > 0;
+  if (await doOthersWait()) await sendQueue(csrf); // changes are made in their order
+  if (!(await doOthersWait())) {
+    try {
+      return await call(method, path, options);
+    } catch (error) {
+      if (error.code !== "unreachable") throw error;
+    }
   }
   if (!(await enqueue({ method, path, json: options?.json, label, csrf }))) {
     throw new ApiError(0, { message: t("offline.full"), code: "unreachable" });

@@ -6,13 +6,15 @@ import { all, put, remove } from "./store.js";
 const MOST = 200;
 const GONE_WRONG = (status) => status >= 400 && status < 500 && ![401, 408, 425, 429].includes(status);
 
+const user = globalThis.document?.querySelector('meta[name="user"]')?.content; // none in the worker
+
 let count = 0;
 
 /** Let a change wait: {method, path, json, label, csrf}; `label` says what it does. Gives whether there is room for it. */
 export async function enqueue(change) {
   if ((await waiting()).length >= MOST) return false;
   const id = [Date.now(), String(count++).padStart(6, "0"), Math.random().toString(36).slice(2)].join("-");
-  await put("queue", { ...change, id });
+  await put("queue", { ...change, user, id });
   return true;
 }
 
@@ -38,6 +40,10 @@ async function sendInTurn(csrf) {
   const done = { sent: 0, refused: 0, left: 0 };
   const changes = await waiting();
   for (const [n, change] of changes.entries()) {
+    if (user && change.user !== user) {
+      await remove("queue", change.id); // of a tab whose owner is not signed in any more
+      continue;
+    }
     const answer = await sendOne(change, csrf ?? change.csrf);
     if (answer === "left") return { ...done, left: changes.length - n }; // what follows may build on it
     if (answer === "sent") await remove("queue", change.id);

@@ -3,6 +3,7 @@
 
 import { csrf } from "./api.js";
 import { $, $$, workerUrl } from "./dom.js";
+import { forget } from "./kept.js";
 import { isOffline, noteOffline, onBack } from "./network.js";
 import { sendQueue, takeRefused, waiting } from "./queue.js";
 import { say } from "./say.js";
@@ -47,8 +48,7 @@ async function leave(event) {
   event.preventDefault();
   const form = event.target;
   // A browser that keeps nothing has nothing to forget; and once signed out, the proxy's answer clears it all again.
-  await clear().catch(console.error);
-  if (window.caches) for (const name of await caches.keys()) await caches.delete(name);
+  await (window.caches ? forget({ stores: true }) : clear()).catch(console.error);
   try {
     await fetch("/healthz", { cache: "no-store" });
     form.submit();

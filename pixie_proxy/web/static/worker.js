@@ -50,7 +50,7 @@ function answer(event) {
     if (url.pathname === "/logout") event.waitUntil(forget({ stores: true }));
   }
   const respond = request.method === "GET" && responder(request, url);
-  if (respond) event.respondWith(respond((work) => event.waitUntil(work)));
+  if (respond) event.respondWith(respond((work) => event.waitUntil(work.catch(() => {})))); // room, or time, ran out
 }
 
 /** Find who answers a GET: a function that takes `later`, to which goes what need not be waited for. */
@@ -99,7 +99,7 @@ async function keptPage(request, url) {
   if (request.mode !== "navigate") return Response.error();
   const shell = await caches.open(cacheName("shell"));
   const response = await shell.match(told.offline, { ignoreVary: true });
-  return new Response(response.body, { status: 503, headers: response.headers });
+  return response ? new Response(response.body, { status: 503, headers: response.headers }) : Response.error();
 }
 
 /** A thumbnail, or an image: of which only a thumbnail is kept, and stands in for it. */
