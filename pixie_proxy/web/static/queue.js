@@ -24,16 +24,22 @@ export async function waiting() {
 }
 
 /** Take away the changes that the proxy refused, and give them: each has a `refused`, the proxy's reason. */
-export async function takeRefused() {
-  const refused = (await all("queue")).filter((change) => change.refused);
-  for (const change of refused) await remove("queue", change.id);
-  return refused;
+export function takeRefused() {
+  return alone(async () => {
+    const refused = (await all("queue")).filter((change) => change.refused);
+    for (const change of refused) await remove("queue", change.id);
+    return refused;
+  });
 }
 
 /** Send what waits, with the token of a page or else each with its own. Gives {sent, refused, left} as numbers. */
 export function sendQueue(csrf = null) {
-  const send = () => sendInTurn(csrf);
-  return navigator.locks ? navigator.locks.request("pixie-queue", send) : send(); // one sender at a time
+  return alone(() => sendInTurn(csrf));
+}
+
+/** Do something while no other page, nor the worker, does it too; where there is no worker there are no locks either. */
+function alone(work) {
+  return navigator.locks ? navigator.locks.request("pixie-queue", work) : work();
 }
 
 async function sendInTurn(csrf) {
