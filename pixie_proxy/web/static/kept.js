@@ -1,8 +1,6 @@
 // What the worker keeps of what somebody has seen, for when there is no network: pages and thumbnails, within bounds.
 // It lasts no longer than their session: whatever ends that calls `forget`.
 
-import { clear } from "./store.js";
-
 const BOUNDS = {
   pages: { entries: 100, bytes: 10e6 },
   thumbnails: { entries: 600, bytes: 50e6 },
@@ -63,13 +61,12 @@ export const keptAt = (response) => Number(response.headers.get(AT));
 export const drop = (kind, address) =>
   inTurn(async () => (await caches.open(cacheName(kind))).delete(address, { ignoreVary: true, ignoreSearch: true }));
 
-/** Forget all that was seen. `stores`: also what waits in IndexedDB, as nobody will come back for it. */
-export async function forget({ stores = false } = {}) {
+/** Forget all that was seen. */
+export async function forget() {
   era += 1;
   await inTurn(async () => {
     const seen = (await caches.keys()).filter((name) => !name.startsWith("pixie-shell-"));
     await Promise.all(seen.map((name) => caches.delete(name)));
-    if (stores) await clear();
   });
 }
 

@@ -48,7 +48,8 @@ async function leave(event) {
   event.preventDefault();
   const form = event.target;
   // A browser that keeps nothing has nothing to forget; and once signed out, the proxy's answer clears it all again.
-  await (window.caches ? forget({ stores: true }) : clear()).catch(console.error);
+  await clear().catch(console.error);
+  if (window.caches) await forget();
   try {
     await fetch("/healthz", { cache: "no-store" });
     form.submit();

@@ -46,8 +46,9 @@ function answer(event) {
   if (url.origin !== location.origin) return;
   if (request.method === "POST") {
     if (url.pathname === "/create/incoming") event.respondWith(take(request));
-    if (url.pathname === "/login") event.waitUntil(forget());
-    if (url.pathname === "/logout") event.waitUntil(forget({ stores: true }));
+    // Another site may send these too, but then loses somebody no more than copies. What waits in IndexedDB is cleared by
+    // those who know that it was meant: the page itself, and the proxy's answer.
+    if (["/login", "/logout"].includes(url.pathname)) event.waitUntil(forget());
   }
   const respond = request.method === "GET" && responder(request, url);
   if (respond) event.respondWith(respond((work) => event.waitUntil(work.catch(() => {})))); // room, or time, ran out
@@ -56,11 +57,12 @@ function answer(event) {
 /** Find who answers a GET: a function that takes `later`, to which goes what need not be waited for. */
 function responder(request, url) {
   if (STATIC.test(url.pathname)) return () => part(request, url);
+  const isVisit = request.mode === "navigate";
   const [, , what] = PICTURE.exec(url.pathname) ?? [];
-  if (what === "thumbnail" || (what === "content" && request.destination === "image")) {
+  if ((what === "thumbnail" && !isVisit) || (what === "content" && request.destination === "image")) {
     return (later) => picture(request, url, later);
   }
-  const isPage = request.mode === "navigate" || request.headers.get("Accept") === "text/html";
+  const isPage = isVisit || request.headers.get("Accept") === "text/html";
   return isPage && !NO_PAGES.test(url.pathname) ? (later) => page(request, url, later) : null;
 }
 
