@@ -30,6 +30,9 @@ PAGE_HEADERS = {
     "Cache-Control": "private, no-store",
     "Vary": "Cookie",
 }
+GROUNDS = {"light": "#f7f6f3", "dark": "#161716"}
+"""What a system paints around our pages, by colour scheme: `--ground` of base.css."""
+
 _NOT_PAGES = ("/v1/", "/i/", "/static/", "/healthz", "/readyz", "/metrics", "/openapi.json")
 
 
@@ -87,7 +90,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
         auto_reload=False,
     )
-    templates.globals |= {"static": address_of, "t": t, "menu": _menu, "here": None}
+    templates.globals |= {"static": address_of, "t": t, "menu": _menu, "here": None, "grounds": GROUNDS}
     templates.filters |= {
         "day": lambda at_us: f"{to_datetime(at_us):%-d %b %Y}",
         "moment": lambda at_us: f"{to_datetime(at_us):%-d %B %Y, %H:%M} UTC",

@@ -56,12 +56,13 @@ async def login(request: web.Request) -> web.Response:
 
 
 async def logout(request: web.Request) -> web.Response:
-    """End the session, here and in the browser."""
+    """End the session, here and in the browser, with all that it has kept for somebody who comes back offline."""
     token = token_of(request)
     if token is not None:
         await context_of(request).sessions.end(token)
     response = _see_other("/login")
     clear_token(request, response)
+    response.headers["Clear-Site-Data"] = '"cache", "storage"'
     return response
 
 

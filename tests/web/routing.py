@@ -25,6 +25,10 @@ OPEN = {
     "GET /login",
     "POST /login",
     "GET /static/{version}/{name}",
+    "GET /manifest.webmanifest",
+    "GET /worker.js",
+    "GET /offline",
+    "POST /create/incoming",
     "GET /healthz",
     "GET /readyz",
 }

@@ -9,10 +9,9 @@ import pytest
 
 from pixie_proxy.app import create_app
 from pixie_proxy.web.routes import ROUTES, Route
-from tests.support.pictures import png, svg
 from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, RunningProxy, settings_for
-from tests.support.upstream import ScriptedUpstream, image_json
-from tests.web.browsing import HTML, login, make, sign_in
+from tests.support.upstream import ScriptedUpstream
+from tests.web.browsing import HTML, make, sign_in
 from tests.web.calling import error_of, http, noted, raw_call
 from tests.web.routing import ACCESSES, EVERY_ROUTE, OPEN, path_of, whole_index
 
@@ -224,85 +223,6 @@ async def test_reading_changes_nothing(proxy: RunningProxy) -> None:
                 )
                 await proxy.request(method, path, key=None, allow_redirects=False)
     assert await whole_index(proxy) == before
-
-
-CLASSES: dict[str, tuple[str, dict[str, str | None]]] = {
-    "page": (
-        "/",
-        {
-            "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self';"
-            " img-src 'self' data: blob:; connect-src 'self'; manifest-src 'self'; worker-src 'self';"
-            " form-action 'self'; base-uri 'none'; frame-ancestors 'none'; require-trusted-types-for 'script';"
-            " trusted-types pixie",
-            "Cache-Control": "private, no-store",
-            "Referrer-Policy": "same-origin",
-            "Cross-Origin-Opener-Policy": "same-origin",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Vary": "Cookie",
-        },
-    ),
-    "raw": (
-        "/v1/images/{id}/content",
-        {
-            "Content-Security-Policy": "default-src 'none'; sandbox",
-            "Cache-Control": "private, no-cache",
-            "Referrer-Policy": "no-referrer",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Vary": "Authorization, Cookie",
-        },
-    ),
-    "thumbnail": (
-        "/v1/images/{id}/thumbnail",
-        {
-            "Content-Security-Policy": "default-src 'none'; sandbox",
-            "Cache-Control": "private, no-cache",
-            "Referrer-Policy": "no-referrer",
-            "Cross-Origin-Resource-Policy": "same-origin",
-            "Vary": "Authorization, Cookie",
-        },
-    ),
-    "json": (
-        "/v1/images/{id}",
-        {
-            "Cache-Control": "private, no-store",
-            "Vary": "Authorization, Cookie",
-            "Content-Security-Policy": None,
-        },
-    ),
-    "static": (
-        "/static/x/base.css",
-        {
-            "Content-Security-Policy": "default-src 'none'; sandbox",
-            "Cache-Control": "public, no-cache",
-            "Referrer-Policy": "no-referrer",
-            "Cross-Origin-Resource-Policy": "same-origin",
-        },
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", CLASSES)
-async def test_headers_of_each_class_of_routes(
-    proxy: RunningProxy, upstream: ScriptedUpstream, kind: str
-) -> None:
-    """Nothing runs, nothing is guessed, nothing private stays in a shared cache, and nobody else may read it."""
-    upstream.default(image_json([png() if kind == "thumbnail" else svg()]))
-    (image_id,) = await make(proxy)
-    browser = await sign_in(proxy)
-    path, expected = CLASSES[kind]
-    same_class = {
-        "page": ["/login", "/nothing", "/images/{id}", "/images/x"],
-        "static": ["/static/x/icon.svg"],
-    }
-    for each in [path, *same_class.get(kind, [])]:
-        _, headers, _ = await browser.get(path_of(each, image_id))
-        if each == "/login":
-            _, headers, _ = await login(proxy, "wrong")
-        assert {name: headers.get(name) for name in expected} == expected
-        assert headers["X-Content-Type-Options"] == "nosniff"
-        assert "Access-Control-Allow-Origin" not in headers
-    _, headers, _ = await browser.get(f"/i/{image_id}-{'0' * 26}.svg")
-    assert headers["Content-Type"].startswith("application/json")
 
 
 async def test_links_may_be_shown_anywhere(proxy: RunningProxy) -> None:

@@ -11,6 +11,7 @@ import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlencode, urlsplit
 
 import pytest
@@ -28,8 +29,12 @@ pytestmark = pytest.mark.xdist_group("browser")  # one Chromium at a time is eno
 
 SIZES = {"desk": (1280, 800), "phone": (360, 740)}
 AT_EVERY_SIZE = pytest.mark.parametrize("size", SIZES)
-REFUSALS = re.compile(r"status of 4|^Blocked script execution|violates the following Content Security Policy")
-"""What a browser says when it does not run or load something: our 4xx pages, and what our headers forbid."""
+REFUSALS = re.compile(
+    r"status of 4|^Blocked script execution|violates the following Content Security Policy"
+    r"|^Service Worker registration blocked|^Clear-Site-Data header on .* Cleared"
+)
+"""What a browser says when it does not run or load something: our 4xx pages, what our headers or a test forbid; and of
+what a sign-out cleared."""
 
 HOSTILE_SVG = b"""<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="64"
  height="64" onload="alert(1)"><script>alert(2);fetch("http://evil.example/")</script>
@@ -47,15 +52,24 @@ HOSTILE_PROMPT = (
 
 @asynccontextmanager
 async def watched(
-    chromium: Chromium, proxy: RunningProxy, size: str = "desk", *, dark: bool = False
+    chromium: Chromium,
+    proxy: RunningProxy,
+    size: str = "desk",
+    *,
+    dark: bool = False,
+    workers: Literal["allow", "block"] = "block",
 ) -> AsyncIterator[Page]:
-    """Open a page on which nothing may run, nothing foreign may be asked for, and no element be out of sight."""
+    """Open a page on which nothing may run, nothing foreign may be asked for, and no element be out of sight.
+
+    `workers`: whether our service worker may come. It would keep the whole shell, in each test anew.
+    """
     faults: list[str] = []
     width, height = SIZES[size]
     context = await chromium.new_context(
         viewport={"width": width, "height": height},
         color_scheme="dark" if dark else "light",
         base_url=proxy.url,
+        service_workers=workers,
     )
     page = await context.new_page()
     page.set_default_timeout(20_000)

@@ -26,6 +26,10 @@ FOR_BROWSERS = frozenset(
     {
         "/login",
         "/static/{version}/{name}",
+        "/manifest.webmanifest",
+        "/worker.js",
+        "/offline",
+        "/create/incoming",
         "/s/{token}",
         "/s/{token}/content",
         "/s/{token}/thumbnail",

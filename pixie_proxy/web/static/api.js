@@ -1,5 +1,8 @@
 // Talk to the proxy's own API as the person who is signed in; its errors become ApiError.
 
+import { noteOffline, show } from "./network.js";
+import { enqueue, sendQueue, waiting } from "./queue.js";
+import { say } from "./say.js";
 import { t } from "./texts.js";
 
 /** What the proxy answered instead: OpenAI's envelope, whose message is written for people. */
@@ -24,6 +27,7 @@ export async function send(method, path, { json, form, headers = {}, signal } = 
     response = await fetch(path, { method, headers: said, body, signal, redirect: "error" });
   } catch (error) {
     if (error.name === "AbortError") throw error;
+    noteOffline();
     throw new ApiError(0, { message: t("site.unreachable"), code: "unreachable" });
   }
   if (!response.ok) throw await errorOf(response);
@@ -33,6 +37,29 @@ export async function send(method, path, { json, form, headers = {}, signal } = 
 /** Send a request and give the JSON of its answer. Throws ApiError. */
 export async function call(method, path, options) {
   return (await send(method, path, options)).json();
+}
+
+/**
+ * As `call`, for a change that may be made twice without harm: where the proxy can't be reached it is kept, told by its
+ * `label` (“Favourite: A red fox”), and made when it can be. Gives null then. Throws ApiError.
+ */
+export async function callOrQueue(method, path, options, label) {
+  const doOthersWait = async () => (await waiting().catch(() => [])).length > 0;
+  if (await doOthersWait()) await sendQueue(csrf); // changes are made in their order
+  if (!(await doOthersWait())) {
+    try {
+      return await call(method, path, options);
+    } catch (error) {
+      if (error.code !== "unreachable") throw error;
+    }
+  }
+  if (!(await enqueue({ method, path, json: options?.json, label, csrf }))) {
+    throw new ApiError(0, { message: t("offline.full"), code: "unreachable" });
+  }
+  say(t("offline.kept", { label }));
+  show();
+  (await navigator.serviceWorker?.getRegistration())?.sync?.register("queue").catch(() => {}); // else a page sends it
+  return null;
 }
 
 async function errorOf(response) {

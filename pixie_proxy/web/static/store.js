@@ -2,20 +2,49 @@
 // Everything is cleared at sign-out (see shell.js): the next person at this machine finds nothing.
 
 const NAME = "pixie";
-const STORES = ["jobs", "queue", "incoming"]; // each by its own `id`
+const VERSION = 2;
+const STORES = ["jobs", "queue", "incoming", "owner"]; // each by its own `id`
 
 let opened;
 
 function open() {
-  opened ??= new Promise((resolve, reject) => {
-    const request = indexedDB.open(NAME, 1);
+  opened ??= openDatabase().then(claim);
+  return opened;
+}
+
+function openDatabase() {
+  return new Promise((resolve, reject) => {
+    const request = indexedDB.open(NAME, VERSION);
     request.onupgradeneeded = () => {
-      for (const store of STORES) request.result.createObjectStore(store, { keyPath: "id" });
+      const there = request.result.objectStoreNames;
+      for (const store of STORES) if (!there.contains(store)) request.result.createObjectStore(store, { keyPath: "id" });
     };
-    request.onsuccess = () => resolve(request.result);
+    request.onsuccess = () => {
+      const database = request.result;
+      const reopen = () => (opened = undefined);
+      database.onclose = reopen; // a sign-out cleared it away
+      database.onversionchange = () => { database.close(); reopen(); };
+      resolve(database);
+    };
     request.onerror = () => reject(request.error);
   });
-  return opened;
+}
+
+/** Make all of it theirs who is signed in: what somebody else left, whose session just ran out, goes unread. */
+async function claim(database) {
+  const user = globalThis.document?.querySelector('meta[name="user"]')?.content;
+  if (!user) return database; // the worker: it follows its pages
+  const transaction = database.transaction(STORES, "readwrite");
+  const owner = transaction.objectStore("owner");
+  const known = owner.get("owner");
+  known.onsuccess = () => {
+    if (known.result && known.result.user !== user) for (const store of STORES) transaction.objectStore(store).clear();
+    owner.put({ id: "owner", user });
+  };
+  return new Promise((resolve, reject) => {
+    transaction.oncomplete = () => resolve(database);
+    transaction.onabort = () => reject(transaction.error);
+  });
 }
 
 async function run(store, mode, work) {
