@@ -49,9 +49,11 @@ async def whole_index(
     """Give every row of every table."""
 
     def work(tx: Any) -> dict[str, list[tuple[Any, ...]]]:
-        tables = [
-            row["name"] for row in tx.all("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
-        ]
+        # Search keeps its rows in shadow tables of its own, which are listed too; itself it can't be scanned.
+        found = tx.all(
+            "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE 'CREATE VIRTUAL%' ORDER BY name"
+        )
+        tables = [row["name"] for row in found]
         select = "SELECT * FROM "  # of our own tables
         return {
             table: sorted((tuple(row) for row in tx.all(select + table)), key=repr)
