@@ -78,6 +78,14 @@ class Counter:
         """Give the number under these values of the labels."""
         return self._values.get(labels, 0)
 
+    def sum(self) -> float:
+        """Add all of them up."""
+        return sum(self._values.values())
+
+    def by_label(self) -> dict[str, float]:
+        """Give the numbers by the value of the first label."""
+        return {labels[0]: value for labels, value in self._values.items()}
+
     def family(self) -> Metric:
         """Give what Prometheus is told."""
         from prometheus_client.core import CounterMetricFamily

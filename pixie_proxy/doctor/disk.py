@@ -16,15 +16,16 @@ from pixie_proxy.disk.ballast import INDEX_BYTES
 from pixie_proxy.disk.watch import Disk, room
 from pixie_proxy.doctor import Finding, fault, ok, sentence, warning
 from pixie_proxy.doctor.patient import Patient
-from pixie_proxy.spool.area import BALLAST_IMAGES, CLOSES_AT, ROOM_FLOOR_BYTES, ROOM_PER_IMAGE_BYTES
-from pixie_proxy.spool.depth import DepthGauge
+from pixie_proxy.spool.area import (
+    BALLAST_IMAGES,
+    CLOSES_AT,
+    LITTLE_BYTES,
+    ROOM_FLOOR_BYTES,
+    ROOM_PER_IMAGE_BYTES,
+)
+from pixie_proxy.spool.depth import WAITS_LONG_S, DepthGauge
 from pixie_proxy.upstream import Unseen
 from pixie_proxy.upstream.looking import look_at
-
-LITTLE_BYTES = 1024**3
-"""Room that lasts for some hundred images: to be told before it is gone."""
-WAITS_LONG_S = 3600
-"""No call takes an hour: what is older waits for storage, or for a start."""
 
 READY_S = 3.7
 """How long /readyz may take: an index that is locked keeps it for three seconds."""

@@ -28,6 +28,8 @@ ROOM_FLOOR_BYTES = 128 * 1024 * 1024
 """Free space that must be left before a call is admitted: for the index, and for what we could not foresee."""
 ROOM_PER_IMAGE_BYTES = 16 * 1024 * 1024
 """Space set aside for each image that is under way."""
+LITTLE_BYTES = 1024**3
+"""Room that lasts for some hundred images: to be told before it is gone."""
 
 CLOSES_AT = 0.8
 """What part of its cap the spool may hold before new calls are refused: those that run still fit into the rest."""

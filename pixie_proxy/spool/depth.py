@@ -16,6 +16,8 @@ from pixie_proxy.storage import MANIFEST
 
 EVERY_S = 1.0
 """How often a spool that has a cap is measured."""
+WAITS_LONG_S = 3600
+"""No call takes an hour: what is older waits for storage, or for a start."""
 _LEAST_PAUSE = 20
 """How much longer than a measurement the pause behind it is: a very full spool must not cost the processor."""
 

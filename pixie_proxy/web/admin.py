@@ -40,7 +40,7 @@ async def get_user(request: web.Request) -> web.Response:
     """Tell of one user, named by id or name."""
     now_us, which = time.time_ns() // 1000, request.match_info["user"]
     return json_response(
-        await context_of(request).index.read(lambda tx: _person(request, tx, _user(tx, which), now_us))
+        await context_of(request).index.read(lambda tx: _person(request, tx, find_user(tx, which), now_us))
     )
 
 
@@ -70,7 +70,7 @@ async def change_user(request: web.Request) -> web.Response:
         raise MissingParameter(message, param="role")
 
     def work(tx: Tx, by: Actor) -> dict[str, Any]:
-        user = _user(tx, which)
+        user = find_user(tx, which)
         if user.id == by.user_id and (disabled or role not in {None, user.role}):
             message = "Another admin must do this: you would lock yourself out."
             raise PermissionDenied(message)
@@ -92,7 +92,7 @@ async def delete_user(request: web.Request) -> web.Response:
         raise MissingParameter(message, param="confirm")
 
     def work(tx: Tx, by: Actor) -> dict[str, Any]:
-        deleted = erasing.delete_user(tx, _user(tx, which), confirm, by=by)
+        deleted = erasing.delete_user(tx, find_user(tx, which), confirm, by=by)
         return {"id": deleted.id, "object": "user", "deleted": True, "images": deleted.images}
 
     answer = await _write(request, work)
@@ -106,7 +106,7 @@ async def list_keys(request: web.Request) -> web.Response:
     walk, which = queries.walk(request, "key", "a key"), queries.text(request, "user")
 
     def work(tx: Tx) -> tuple[Page[StoredKey], dict[str, str]]:
-        user_id = _user(tx, which).id if which else None
+        user_id = find_user(tx, which).id if which else None
         owners = {user.id: user.name for user in users.list_users(tx)}
         return walk.over(users.list_keys(tx, user_id), "key", lambda key: key.id), owners
 
@@ -123,7 +123,7 @@ async def add_key(request: web.Request) -> web.Response:
     models = fields.models(said)
 
     def work(tx: Tx, by: Actor) -> dict[str, Any]:
-        user = _user(tx, which)
+        user = find_user(tx, which)
         made = keyring.add_key(tx, user, name, lifetime_s, by=by, limits=limits, models=models or ())
         return key_json(made.key, user.name, made.text)
 
@@ -176,7 +176,9 @@ async def list_acts(request: web.Request) -> web.Response:
     which, action = queries.text(request, "user"), queries.text(request, "action")
 
     def user_id(tx: Tx) -> str | None:
-        return which if which is None or is_id(which, "usr") else _user(tx, which).id  # a deleted one's, too
+        return (
+            which if which is None or is_id(which, "usr") else find_user(tx, which).id
+        )  # a deleted one's, too
 
     def work(tx: Tx) -> Page[acts.Act]:
         return acts.page(tx, walk, user_id=user_id(tx), action=action)
@@ -198,7 +200,7 @@ def _person(request: web.Request, tx: Tx, user: StoredUser, now_us: int) -> dict
     return person_json(user, account, context_of(request).settings.limits.model_dump())
 
 
-def _user(tx: Tx, which: str) -> StoredUser:
+def find_user(tx: Tx, which: str) -> StoredUser:
     """Find a user by id or name. Raises NotFound."""
     found = users.get_user(tx, which) if is_id(which, "usr") else users.get_user_by_name(tx, which)
     if found is None or found.is_deleted:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -91,26 +92,54 @@ def _environment() -> Environment:
         auto_reload=False,
     )
     templates.globals |= {"static": address_of, "t": t, "menu": _menu, "here": None, "grounds": GROUNDS}
-    templates.filters |= {
+    filters: dict[str, Callable[..., Any]] = {
         "day": lambda at_us: f"{to_datetime(at_us):%-d %b %Y}",
         "moment": lambda at_us: f"{to_datetime(at_us):%-d %B %Y, %H:%M} UTC",
+        "minute": lambda at_us: f"{to_datetime(at_us):%-d %b %Y, %H:%M}",
+        "second": lambda at_us: f"{to_datetime(at_us):%H:%M:%S} UTC",
         "iso": lambda at_us: f"{to_datetime(at_us):%Y-%m-%dT%H:%M:%SZ}",
         "query": lambda values: urlencode({name: value for name, value in values.items() if value}),
-        "size": _size,
+        "size": size,
         "kind": lambda mime: mime.removeprefix("image/").removesuffix("+xml").upper(),
         "made": id_time_us,
         "usd": lambda micros: f"${micros / 1_000_000:,.4f}",
+        "money": money,
+        "lasting": lasting,
+        "plain": plain,
     }
+    templates.filters |= filters
     return templates
 
 
-def _size(size_bytes: int) -> str:
+def money(micros: int) -> str:
+    """Write micros as USD, exactly: to the cent where that is exact, else with as many digits as it takes."""
+    whole, rest = divmod(abs(micros), 1_000_000)
+    digits = f"{rest:06}".rstrip("0").ljust(2, "0")
+    return f"{'−' if micros < 0 else ''}${whole:,}.{digits}"
+
+
+def plain(value: object) -> str:
+    """Write a number as people write it in settings: 20, not 20.0."""
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
+
+
+def size(size_bytes: int) -> str:
     """Write a number of bytes as people read it."""
     if size_bytes < 1000:
         return f"{size_bytes} bytes"
     if size_bytes < 1_000_000:
         return f"{size_bytes / 1000:.0f} kB"
-    return f"{size_bytes / 1_000_000:.1f} MB"
+    if size_bytes < 1_000_000_000:
+        return f"{size_bytes / 1_000_000:.1f} MB"
+    return f"{size_bytes / 1_000_000_000:,.1f} GB"
+
+
+def lasting(seconds: float) -> str:
+    """Write how long something takes or took, as people say it: `40 s`, `7 min`, `5 h`, `3 d`."""
+    for most, unit_s, unit in ((100, 1, "s"), (6000, 60, "min"), (172_800, 3600, "h")):
+        if seconds < most:
+            return f"{seconds / unit_s:.0f} {unit}"
+    return f"{seconds / 86_400:.0f} d"
 
 
 _TEMPLATES = _environment()

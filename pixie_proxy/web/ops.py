@@ -6,9 +6,9 @@ import asyncio
 
 from aiohttp import web
 
-from pixie_proxy.errors import IndexUnavailable, ProxyError
+from pixie_proxy.errors import IndexUnavailable, ProxyError, StorageUnavailable
 from pixie_proxy.index import Index
-from pixie_proxy.web.context import context_of
+from pixie_proxy.web.context import Context, context_of
 from pixie_proxy.web.gallery import json_response
 
 _INDEX_WAIT_S = 3.0
@@ -22,15 +22,20 @@ async def healthz(_: web.Request) -> web.Response:
 
 async def readyz(request: web.Request) -> web.Response:
     """Say whether a paid call would be admitted now, and what is wrong all the same; 503 with the reason where not."""
-    context = context_of(request)
     try:
-        await asyncio.gather(*[disk.fresh() for disk in context.disks])
-        context.generation.refuse_early()
-        _, trouble = await asyncio.gather(_see_index(context.index), context.outlook.trouble())
+        trouble = await see_ready(context_of(request))
     except ProxyError as exc:
         return _not_ready(exc)
     degraded = [] if trouble is None else [{"reason": trouble.code, "message": trouble.message}]
     return json_response({"status": "ready", **({"degraded": degraded} if degraded else {})})
+
+
+async def see_ready(context: Context) -> StorageUnavailable | None:
+    """See that a paid call would be admitted now; give what is wrong all the same. Raises ProxyError where not."""
+    await asyncio.gather(*[disk.fresh() for disk in context.disks])
+    context.generation.refuse_early()
+    _, trouble = await asyncio.gather(_see_index(context.index), context.outlook.trouble())
+    return trouble
 
 
 async def _see_index(index: Index) -> None:

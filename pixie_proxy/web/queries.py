@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from datetime import UTC, datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from aiohttp import web
 
 from pixie_proxy.errors import InvalidValue
 from pixie_proxy.index.walking import Order, Walk
-from pixie_proxy.records import IdKind, is_id
+from pixie_proxy.records import IdKind, Page, is_id
 
 WALK = frozenset({"limit", "after", "before", "order", "since", "until"})
 """The names that `walk` reads."""
@@ -85,6 +85,17 @@ def cursor(request: web.Request, name: str, kind: IdKind, what: str) -> str | No
         message = f"'{name}' must be the id of {what}, as a list gave it."
         raise InvalidValue(message, param=name)
     return value
+
+
+def ends(walk: Walk, page: Page[Any]) -> dict[str, Any]:
+    """Give the cursors that lead on from a page of the newest first: `older` and `newer`, None where it ends."""
+    ids = [item.id for item in page.items]
+    has_older = page.has_more if walk.before is None else True
+    has_newer = walk.after is not None if walk.before is None else page.has_more
+    return {
+        "older": ids[-1] if ids and has_older else None,
+        "newer": ids[0] if ids and has_newer else None,
+    }
 
 
 def time_us(request: web.Request, name: str) -> int | None:

@@ -35,7 +35,7 @@ from pixie_proxy.web.auth import Access, guarded
 from pixie_proxy.web.context import context_of
 from pixie_proxy.web.openapi.handler import openapi
 from pixie_proxy.web.pages import admin as admin_page
-from pixie_proxy.web.pages import create, image, wall
+from pixie_proxy.web.pages import create, image, people, wall
 from pixie_proxy.web.pages import usage as usage_page
 from pixie_proxy.web.static import static
 
@@ -110,6 +110,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/create", create.create, "maker page"),
     Route("GET", "/usage", usage_page.usage, "page"),
     Route("GET", "/admin", admin_page.admin, "admin page"),
+    Route("GET", "/admin/people", people.people, "admin page"),
+    Route("GET", "/admin/people/{user}", people.person, "admin page"),
+    Route("GET", "/admin/acts", admin_page.log_of_acts, "admin page"),
     Route("GET", "/images/{id}", image.image, "page"),
     Route("POST", "/images/{id}/visibility", image.set_visibility, "maker page"),
     Route("POST", "/images/{id}/delete", image.delete, "maker page"),

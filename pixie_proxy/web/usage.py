@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import time
+from collections.abc import Iterable
 from typing import Any, Literal, get_args
 
 from aiohttp import web
@@ -12,7 +13,7 @@ from aiohttp import web
 from pixie_proxy.errors import InvalidValue
 from pixie_proxy.index import Tx, usage, users
 from pixie_proxy.index.usage import By, Spent
-from pixie_proxy.records import bounds, period
+from pixie_proxy.records import User, bounds, period
 from pixie_proxy.web import queries
 from pixie_proxy.web.context import USER, context_of
 from pixie_proxy.web.gallery import json_response
@@ -40,20 +41,12 @@ async def get_usage(request: web.Request) -> web.Response:
         raise InvalidValue(message, param="since")
 
     def work(tx: Tx) -> tuple[list[Spent], dict[str, tuple[str, str]]]:
-        user_id = users.resolve_owner(tx, owner, viewer.id)
-        if not viewer.is_admin:
-            if owner is not None and user_id != viewer.id:
-                return [], {}  # just as for a name that nobody has
-            user_id = viewer.id
-        elif owner is not None and user_id is None:
-            return [], {}
-        return usage.spent(tx, by, since_us=since_us, until_us=until_us, user_id=user_id), usage.names(tx, by)
+        return spent_of(tx, viewer, by, owner, since_us, until_us), usage.names(tx, by)
 
     found, names = await context_of(request).index.read(work)
     rows = [spent_json(by, each, names) for each in found]
     if queries.choice(request, "format", FORMATS) == "csv":
         return _csv(by, rows)
-    total = Spent(id=None, **{name: sum(getattr(each, name) for each in found) for name in _SUMS})
     return json_response(
         {
             "object": "usage",
@@ -62,9 +55,27 @@ async def get_usage(request: web.Request) -> web.Response:
             "until": -(-until_us // 1_000_000),
             "currency": "usd",
             "data": rows,
-            "total": spent_json(None, total, {}),
+            "total": spent_json(None, total(found), {}),
         }
     )
+
+
+def spent_of(tx: Tx, viewer: User, by: By, owner: str | None, since_us: int, until_us: int) -> list[Spent]:
+    """Sum the calls of `owner` in a half-open time; without one, of everybody for an admin and of `viewer` else."""
+    user_id = users.resolve_owner(tx, owner, viewer.id)
+    if not viewer.is_admin:
+        if owner is not None and user_id != viewer.id:
+            return []  # just as for a name that nobody has
+        user_id = viewer.id
+    elif owner is not None and user_id is None:
+        return []
+    return usage.spent(tx, by, since_us=since_us, until_us=until_us, user_id=user_id)
+
+
+def total(found: Iterable[Spent]) -> Spent:
+    """Add groups up."""
+    groups = list(found)
+    return Spent(id=None, **{name: sum(getattr(each, name) for each in groups) for name in _SUMS})
 
 
 def _csv(by: By, rows: list[dict[str, Any]]) -> web.Response:

@@ -83,7 +83,10 @@ async def watched(
             faults.append(f"ran {request.url}")
 
     def answered(response: Response) -> None:
-        if response.status >= 400 and not response.request.is_navigation_request():
+        worst = (
+            400 if response.request.method == "GET" else 500
+        )  # a change may be refused, and the page tells why
+        if response.status >= worst and not response.request.is_navigation_request():
             faults.append(f"{response.status} for {response.url}")
 
     context.on("requestfinished", asked)

@@ -1,0 +1,34 @@
+// A new key, shown once: it is never in an address nor kept, and gone from the page when the dialog closes or the page is left.
+
+import { $ } from "./dom.js";
+import { t } from "./texts.js";
+
+const dialog = $("#secret");
+const field = $("#secret-text");
+
+/** Show a key until whoever reads it says that it is kept. */
+export function reveal(text) {
+  field.value = text;
+  $("[data-copy] span", dialog).textContent = t("admin.copy");
+  dialog.showModal();
+  field.select();
+  return new Promise((resolve) => dialog.addEventListener("close", () => resolve(forget()), { once: true }));
+}
+
+function forget() {
+  if (field) field.value = "";
+}
+
+async function copy() {
+  field.select();
+  try {
+    await navigator.clipboard.writeText(field.value);
+  } catch {
+    document.execCommand("copy"); // without TLS there is no clipboard to ask
+  }
+  $("[data-copy] span", dialog).textContent = t("admin.copied");
+}
+
+$("[data-copy]", dialog ?? document)?.addEventListener("click", copy);
+dialog?.addEventListener("cancel", (event) => event.preventDefault()); // Esc by mistake would lose it
+window.addEventListener("pagehide", forget);
