@@ -38,9 +38,16 @@ def count(tx: Tx, owner_id: str) -> int:
     return 0 if row is None else int(row["n"])
 
 
-def page(tx: Tx, viewer: User, walk: Walk, *, owner_id: str | None = None) -> Page[Collection]:
-    """List one's own collections and those shared with the team; for admins every one."""
+def page(
+    tx: Tx, viewer: User, walk: Walk, *, owner_id: str | None = None, image_id: str | None = None
+) -> Page[Collection]:
+    """List one's own collections and those shared with the team; for admins every one.
+
+    With `image_id` only those that hold this image; whether that one may be seen is for the caller to judge.
+    """
     filters = walk.filters("c.id")
+    if image_id is not None:
+        filters.append("c.id IN (SELECT s.collection_id FROM collection_images s WHERE s.image_id = :image_id)")
     if owner_id is not None:
         filters.append("c.owner_id = :owner_id")
     if not viewer.is_admin:
@@ -51,6 +58,7 @@ def page(tx: Tx, viewer: User, walk: Walk, *, owner_id: str | None = None) -> Pa
         + f" ORDER BY c.id{walk.direction} LIMIT :rows",
         viewer=viewer.id,
         owner_id=owner_id,
+        image_id=image_id,
         **walk.values("col"),
     )
     return walk.page([_collection(row) for row in rows])

@@ -76,6 +76,7 @@ IMAGES = Subject(
         "POST /v1/images/{id}/favorite": Operation(answer=_IMAGE),
         "DELETE /v1/images/{id}/favorite": Operation(answer=_IMAGE),
         "GET /v1/images/{id}/content": Operation(
+            query={"download": one_of(["true"])},
             answer=_BYTES, also=_PARTS, errors=(RangeNotSatisfiable, StorageUnavailable)
         ),
         "GET /v1/images/{id}/thumbnail": Operation(
