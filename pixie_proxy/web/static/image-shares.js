@@ -24,6 +24,7 @@ async function makeLink(form) {
     show_prompt: form.show_prompt.checked,
   };
   const { url } = await call("POST", `${imagePath}/shares`, { json });
+  form.reset();
   await renew("shares");
   const link = $("#share-link");
   link.href = link.textContent = url;

@@ -137,7 +137,7 @@ class View {
     if (this.pointers.size === 0 && this.travel < CLICK_PX) this.click(this.point(event));
   }
 
-  /** Between the whole picture and its own pixels; one that is small is doubled. */
+  /** Between the whole picture and its own pixels, or twice the whole where those are hardly more. */
   click(at) {
     if (this.isWhole) this.zoom(Math.max(1, 2 * this.least) / this.scale, at);
     else this.fit();
