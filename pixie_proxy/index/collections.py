@@ -47,7 +47,9 @@ def page(
     """
     filters = walk.filters("c.id")
     if image_id is not None:
-        filters.append("c.id IN (SELECT s.collection_id FROM collection_images s WHERE s.image_id = :image_id)")
+        filters.append(
+            "c.id IN (SELECT s.collection_id FROM collection_images s WHERE s.image_id = :image_id)"
+        )
     if owner_id is not None:
         filters.append("c.owner_id = :owner_id")
     if not viewer.is_admin:

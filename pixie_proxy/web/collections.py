@@ -8,7 +8,7 @@ from pixie_proxy.errors import InvalidValue, MissingParameter
 from pixie_proxy.gallery import collections
 from pixie_proxy.index import Tx, images, users
 from pixie_proxy.index import collections as stored
-from pixie_proxy.records import COLLECTION_VISIBILITIES, Collection, CollectionVisibility, Page
+from pixie_proxy.records import COLLECTION_VISIBILITIES, Collection, CollectionVisibility, Page, User
 from pixie_proxy.web import bodies, fields, queries
 from pixie_proxy.web.bulk import MAX_IDS, read_ids
 from pixie_proxy.web.context import USER, context_of

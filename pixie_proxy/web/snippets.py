@@ -69,7 +69,9 @@ def _curl(kind: Kind, asked: dict[str, Any], parents: Sequence[ImageRecord]) -> 
     key = '-H "Authorization: Bearer $OPENAI_API_KEY"'
     if kind == "generation":
         body = shlex.quote(json.dumps(asked, ensure_ascii=False, indent=2))
-        return _lines(f"curl {address}", key, '-H "Content-Type: application/json"', f"-d {body}", "-o answer.json")
+        return _lines(
+            f"curl {address}", key, '-H "Content-Type: application/json"', f"-d {body}", "-o answer.json"
+        )
     fetched = [
         _lines(f'curl -L "$OPENAI_BASE_URL/images/{parent.id}/content"', key, f"-o {_file(parent)}")
         for parent in parents
@@ -108,7 +110,9 @@ def _python(record: ImageRecord, asked: dict[str, Any], parents: Sequence[ImageR
 
 def _node(record: ImageRecord, asked: dict[str, Any], parents: Sequence[ImageRecord]) -> str:
     method = {"create_variation": "createVariation"}.get(_METHODS[record.kind], _METHODS[record.kind])
-    arguments = [f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in asked.items()]
+    arguments = [
+        f"{json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in asked.items()
+    ]
     body = ["const client = new OpenAI(); // reads OPENAI_BASE_URL and OPENAI_API_KEY"]
     imports = ['import { writeFile } from "node:fs/promises";', 'import OpenAI from "openai";', ""]
     if record.kind != "generation":

@@ -54,7 +54,9 @@ async def assert_stayed(page: Page) -> None:
 async def test_look_closely_and_walk(chromium: Chromium, tmp_path: Path) -> None:
     """From the wall to a picture that grows sharp, into it by mouse and keys, on to the next, and back to the wall."""
     async with demo_upstream(pace=0) as drawing, run_proxy(tmp_path / "data", drawing) as proxy:
-        older, image_id, newer = sorted([*await make(proxy, PROMPT, n=2, size="1536x1024"), *await make(proxy, "A fox")])
+        older, image_id, newer = sorted(
+            [*await make(proxy, PROMPT, n=2, size="1536x1024"), *await make(proxy, "A fox")]
+        )
         async with watched(chromium, proxy) as page:
             await signed_in(page)
             await page.locator(f'a[href^="/images/{image_id}"]').first.click()
@@ -86,7 +88,9 @@ async def test_look_closely_and_walk(chromium: Chromium, tmp_path: Path) -> None
             await expect(page.get_by_role("link", name="Newer image")).to_have_count(0)
             await page.keyboard.press("Escape")
             await page.wait_for_url("**/")
-            assert await page.evaluate("history.length") <= 4  # sign-in, wall, image: steps leave nothing behind
+            assert (
+                await page.evaluate("history.length") <= 4
+            )  # sign-in, wall, image: steps leave nothing behind
             await page.goto(f"/images/{newer}?model=gpt-image-2&owner=me")
             await page.get_by_role("link", name="Older image").click()
             await page.wait_for_url(f"**/images/{image_id}?model=gpt-image-2&owner=me")
@@ -217,8 +221,13 @@ async def test_colleagues_viewers_and_what_vanishes(
         await owner.goto(f"/images/{image_id}")
         await owner.get_by_role("heading", name="In the trash").wait_for()
         await shoot(owner, tmp_path, "image-trashed")
+        await owner.route("**/content", lambda route: route.abort())
+        await owner.route("**/thumbnail?*", lambda route: route.abort())
         await owner.get_by_role("button", name="Restore it").click()
-        await owner.wait_for_url(f"**/images/{image_id}")
+        await owner.get_by_text("The picture can’t be read right now.").wait_for()
+        await owner.unroute("**/thumbnail?*")
+        await owner.get_by_role("button", name="Try again").click()
+        await expect(owner.locator("#broken")).to_be_hidden()
 
 
 async def test_on_a_phone_by_touch(
@@ -238,6 +247,7 @@ async def test_on_a_phone_by_touch(
         assert figure is not None
         assert acts is not None
         assert figure["y"] + figure["height"] <= acts["y"]
+        await _pinch(page)
         await _swipe(page, 300, 60)
         await page.wait_for_url(f"**/images/{older}")
         picture, play = page.locator("#picture"), page.locator("#play")
@@ -252,15 +262,29 @@ async def test_on_a_phone_by_touch(
         assert await page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
+async def _pinch(page: Page) -> None:
+    """Open the picture, and pull it to twice its size with two fingers."""
+    await page.locator(".frame").tap()
+    zoom = page.get_by_role("dialog", name="The picture, large")
+    shown = zoom.locator("output")
+    whole = int((await shown.inner_text()).split()[0])
+    fingers = [[(160, 300), (200, 300)], [(140, 300), (200, 300)], [(140, 300), (220, 300)]]
+    await _touch(page, *fingers)
+    await expect(shown).to_have_text(re.compile(rf"^({2 * whole - 1}|{2 * whole}|{2 * whole + 1}) %"))
+    await zoom.get_by_role("button", name="Close").tap()
+
+
 async def _swipe(page: Page, start: int, end: int) -> None:
-    """Move a finger over the picture, as the browser's own protocol does."""
+    """Move a finger over the picture."""
+    await _touch(page, [(start, 300)], [((start + end) // 2, 304)], [(end, 306)])
+
+
+async def _touch(page: Page, *steps: list[tuple[int, int]]) -> None:
+    """Put fingers down and move them, as the browser's own protocol does."""
     wire = await page.context.new_cdp_session(page)
-    for kind, points in (
-        ("touchStart", [{"x": start, "y": 300}]),
-        ("touchMove", [{"x": (start + end) // 2, "y": 304}]),
-        ("touchMove", [{"x": end, "y": 306}]),
-        ("touchEnd", []),
-    ):
+    for number, fingers in enumerate([*steps, []]):
+        kind = "touchEnd" if not fingers else "touchMove" if number else "touchStart"
+        points = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(fingers)]
         await wire.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
 
 

@@ -106,8 +106,31 @@ def _options(page: str) -> list[str]:
     ]
 
 
+async def test_the_next_image_is_that_of_the_list(proxy: RunningProxy, upstream: ScriptedUpstream) -> None:
+    """Of the address's filters, else of the wall that led here; what makes no sense there is as if it were not."""
+    upstream.script(image_json(3))
+    mine = await make(proxy, n=3)
+    (other,) = await make(proxy, key=OTHER_KEY)
+    browser = await sign_in(proxy)
+    for query, wall_query, newer in (
+        ("", "", other),
+        ("?owner=me", "", None),
+        ("", "?owner=me", None),
+        ("?owner=nobody", "?owner=me", None),
+        ("?kind=nothing", "", other),
+        ("", "?tag=,", other),
+        ("?until=2020-01-01", "", None),
+    ):
+        _, _, page = await browser.get(f"/images/{mine[0]}{query}", Referer=f"{proxy.url}/{wall_query}")
+        steps = dict(re.findall(r'rel="(prev|next)" href="/images/(img_\w+)', page))
+        older = {"?owner=nobody": None, "?until=2020-01-01": None}.get(query, mine[1])
+        assert (steps.get("prev"), steps.get("next")) == (newer, older)
+        kept = "" if "nothing" in query or "," in wall_query else query or wall_query
+        assert f'id="wall" href="/{kept}"' in page
+
+
 async def test_a_picture_keeps_its_place(proxy: RunningProxy, upstream: ScriptedUpstream) -> None:
-    """Width and height are those of the thumbnail, or on its page of the original, so that nothing moves while it loads."""
+    """Width and height are those of the thumbnail, on its page those of the original: nothing moves while it loads."""
     browser = await sign_in(proxy)
     for picture, small, large in (
         (png(1536, 1024), (256, 171), (1536, 1024)),

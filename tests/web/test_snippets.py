@@ -24,7 +24,7 @@ from tests.web.conftest import ProxyWith
 HOSTILE = "@it's \"50 %\" off; `id` $HOME $(id) \\n {x} 漢字 🦊\nsecond <line> '''"
 STUB = """
 export default class OpenAI {
-  constructor() { this.images = Object.fromEntries(["generate", "edit"].map((name) => [name, (asked) => this.said(name, asked)])); }
+  images = { generate: (asked) => this.said("generate", asked), edit: (asked) => this.said("edit", asked) };
   said(name, asked) {
     console.log(JSON.stringify([name, asked]));
     return { data: [{ b64_json: "cGl4aWU=" }] };

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from typing import Any
-from urllib.parse import urlencode
 
 from aiohttp import web
 
@@ -14,11 +13,10 @@ from pixie_proxy.gallery.retention import DAY_US
 from pixie_proxy.gallery.shares import PASSWORD_CHARACTERS
 from pixie_proxy.gallery.tagging import MAX_CHARACTERS
 from pixie_proxy.records import VISIBILITIES, ImageRecord, Visibility
-from pixie_proxy.web import filters
 from pixie_proxy.web.context import USER, context_of
 from pixie_proxy.web.forms import read_fields
 from pixie_proxy.web.html import page, see_other
-from pixie_proxy.web.pages.around import around
+from pixie_proxy.web.pages.around import around, listed
 from pixie_proxy.web.pictures import IMAGE_PX, LIST_PX, Picture, picture_of, size_px
 from pixie_proxy.web.snippets import snippets
 from pixie_proxy.web.wire.images import share as part_of_cost
@@ -30,7 +28,7 @@ LIFETIMES_S = {"day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400, "endless
 async def image(request: web.Request) -> web.Response:
     """Show one image with everything that is known of it; one in the trash can be taken out by whoever put it there.
 
-    The address may hold the filters of the list that it was found in: the next and the previous image are those there.
+    The address may hold the filters of the list that it was found in: see `around.listed`.
     """
     record = await context_of(request).library.find(request.match_info["id"], request[USER])
     if record.deleted_us is None:
@@ -51,8 +49,8 @@ async def image_page(request: web.Request, record: ImageRecord, new_link: str | 
     settings, library = context.settings, context.library
     is_own = may_change(record, viewer)
     shares = await context.shares.of_image(record, viewer) if is_own else []
-    asked = filters.read(request)
-    beside = await context.index.read(lambda tx: around(tx, viewer, record, asked))
+    found = listed(request)
+    beside = await context.index.read(lambda tx: around(tx, viewer, record, found))
     picture, small = picture_of(record, size_px(settings, IMAGE_PX)), size_px(settings, LIST_PX)
 
     def pictures(records: list[ImageRecord]) -> list[Picture]:
@@ -74,7 +72,7 @@ async def image_page(request: web.Request, record: ImageRecord, new_link: str | 
         parents=pictures(beside.parents),
         children=pictures(beside.children.items),
         siblings=pictures(beside.siblings),
-        listed=urlencode([(name, value) for name, value in request.query.items() if name in filters.NAMES]),
+        listed=found.query,
         snippets=snippets(record, beside.parents),
         tag_characters=MAX_CHARACTERS,
         link=library.url(record) if viewer.is_admin or record.owner_id == viewer.id else None,

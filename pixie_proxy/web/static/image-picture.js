@@ -46,14 +46,15 @@ function loaded() {
   sharpen();
 }
 
+/** Try the original where there is no small picture of it; then tell. */
 function broken() {
-  if (picture.getAttribute("src") === content && still !== content) picture.src = still; // the small one may be there
+  if (picture.getAttribute("src") === still && still !== content) picture.src = content;
   else $("#broken").hidden = false;
 }
 
 function again() {
   $("#broken").hidden = true;
-  picture.src = picture.getAttribute("src");
+  picture.src = still;
 }
 
 /** Put the original in the place of the small picture, once it is there, where that has too few pixels for the screen. */
