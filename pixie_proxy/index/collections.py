@@ -7,6 +7,7 @@ from pixie_proxy.index.shelves import Shelf
 from pixie_proxy.index.walking import Walk, asked
 from pixie_proxy.records import Collection, Page, User
 
+_HOLDS = "c.id IN (SELECT s.collection_id FROM collection_images s WHERE s.image_id = :image_id)"
 _SELECT = (
     "SELECT c.id, c.owner_id, u.name AS owner_name, c.name, c.visibility, c.created_us"
     " FROM collections c JOIN users u ON u.id = c.owner_id"
@@ -38,13 +39,22 @@ def count(tx: Tx, owner_id: str) -> int:
     return 0 if row is None else int(row["n"])
 
 
-def page(tx: Tx, viewer: User, walk: Walk, *, owner_id: str | None = None) -> Page[Collection]:
-    """List one's own collections and those shared with the team; for admins every one."""
-    conditions = asked({"c.owner_id = :owner_id": owner_id})
+def page(
+    tx: Tx, viewer: User, walk: Walk, *, owner_id: str | None = None, image_id: str | None = None
+) -> Page[Collection]:
+    """List one's own collections and those shared with the team; for admins every one.
+
+    With `image_id` only those that hold this image; whether that one may be seen is for the caller to judge.
+    """
+    conditions = asked({"c.owner_id = :owner_id": owner_id, _HOLDS: image_id})
     if not viewer.is_admin:
         conditions.append("(c.owner_id = :viewer OR c.visibility = 'team')")
     rows = tx.all(
-        _SELECT + walk.along("c.id", conditions), viewer=viewer.id, owner_id=owner_id, **walk.values("col")
+        _SELECT + walk.along("c.id", conditions),
+        viewer=viewer.id,
+        owner_id=owner_id,
+        image_id=image_id,
+        **walk.values("col"),
     )
     return walk.page([_collection(row) for row in rows])
 

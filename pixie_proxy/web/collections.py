@@ -8,7 +8,7 @@ from pixie_proxy.errors import InvalidValue, MissingParameter
 from pixie_proxy.gallery import collections
 from pixie_proxy.index import Tx, users
 from pixie_proxy.index import collections as stored
-from pixie_proxy.records import COLLECTION_VISIBILITIES, Collection, CollectionVisibility, Page
+from pixie_proxy.records import COLLECTION_VISIBILITIES, Collection, CollectionVisibility, Page, User
 from pixie_proxy.web import bodies, fields, queries
 from pixie_proxy.web.bulk import MAX_IDS, read_ids
 from pixie_proxy.web.context import USER, context_of
@@ -21,14 +21,15 @@ _FIELDS = frozenset({"name", "visibility"})
 async def list_collections(request: web.Request) -> web.Response:
     """List one's own collections and the team's, newest first."""
     viewer = request[USER]
-    queries.check_names(request, queries.WALK | {"owner"})
+    queries.check_names(request, queries.WALK | {"owner", "image"})
     walk, owner = queries.walk(request, "col", "a collection"), queries.text(request, "owner")
+    image_id = queries.cursor(request, "image", "img", "an image")
 
     def work(tx: Tx) -> Page[Collection]:
         owner_id = users.resolve_owner(tx, owner, viewer.id)
-        if owner is not None and owner_id is None:
+        if (owner is not None and owner_id is None) or not (image_id is None or _sees(tx, viewer, image_id)):
             return Page(items=[], has_more=False)
-        return stored.page(tx, viewer, walk, owner_id=owner_id)
+        return stored.page(tx, viewer, walk, owner_id=owner_id, image_id=image_id)
 
     page = await context_of(request).index.read(work)
     return json_response(list_json(page, [collection_json(each) for each in page.items]))
@@ -85,6 +86,10 @@ async def fill_collection(request: web.Request) -> web.Response:
         lambda tx: collections.fill(tx, request.match_info["collection"], viewer, add, remove)
     )
     return json_response(bulk_json("collect", done))
+
+
+def _sees(tx: Tx, viewer: User, image_id: str) -> bool:
+    return bool(browsing.visible(tx, viewer, [image_id]))
 
 
 def _name(text: str) -> str:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from urllib.parse import quote
+
 from aiohttp import web
 
 from pixie_proxy.errors import RangeNotSatisfiable
 from pixie_proxy.media import EXTENSIONS
 from pixie_proxy.records import ImageRecord
+from pixie_proxy.web import queries
 from pixie_proxy.web.context import USER, context_of
 from pixie_proxy.web.edge import begin_stream
 
@@ -21,12 +25,16 @@ INERT = {
 OWN = {"Vary": "Authorization, Cookie", "Cross-Origin-Resource-Policy": "same-origin"}
 """Beside it where a key or a cookie opens them: no page but ours may use them."""
 
+_NAME_CHARACTERS = 60
+
 
 async def content(request: web.Request) -> web.StreamResponse:
-    """Serve an image that the caller may see."""
+    """Serve an image that the caller may see; with `download`, as a file that is named by its prompt."""
+    is_download = queries.choice(request, "download", ("true",)) is not None
     record = await context_of(request).library.get(request.match_info["id"], request[USER])
+    extra = {**OWN, "Content-Disposition": _attachment(record)} if is_download else OWN
     # Our own pages show images of our own address only: they are not sent elsewhere, as programs are.
-    return await serve(request, record, OWN, may_redirect="Authorization" in request.headers)
+    return await serve(request, record, extra, may_redirect="Authorization" in request.headers)
 
 
 async def linked(request: web.Request) -> web.StreamResponse:
@@ -56,7 +64,7 @@ async def serve(
     if may_redirect and request.method == "GET" and (url := await library.link(record, image)):
         private = {"Cache-Control": "no-store", "Referrer-Policy": "no-referrer", **extra}
         return web.Response(status=302, headers={**private, "Location": url})
-    headers["Content-Disposition"] = f'inline; filename="{record.id}.{EXTENSIONS[record.mime]}"'
+    headers.setdefault("Content-Disposition", f'inline; filename="{record.id}.{EXTENSIONS[record.mime]}"')
     response = web.StreamResponse(status=status, headers=headers)
     response.content_type = record.mime
     response.content_length = stop - start
@@ -74,6 +82,16 @@ def matches(header: str | None, etag: str) -> bool:
     if header is None:
         return False
     return header.strip() == "*" or etag in [tag.strip().removeprefix("W/") for tag in header.split(",")]
+
+
+def _attachment(record: ImageRecord) -> str:
+    """Name a file by the first words of its prompt (RFC 6266); by its id for whoever reads ASCII only."""
+    extension = EXTENSIONS[record.mime]
+    words = re.findall(r"\w+", (record.prompt or "").lower())
+    name = "-".join(words)[:_NAME_CHARACTERS].strip("-") or record.id
+    if record.siblings > 1:
+        name += f"-{record.position + 1}"
+    return f"attachment; filename=\"{record.id}.{extension}\"; filename*=UTF-8''{quote(name)}.{extension}"
 
 
 def _range(request: web.Request, size: int) -> tuple[int, int] | None:

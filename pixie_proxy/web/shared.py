@@ -20,6 +20,7 @@ from pixie_proxy.web.forms import read_fields
 from pixie_proxy.web.html import page
 from pixie_proxy.web.peers import client_of
 from pixie_proxy.web.pictures import IMAGE_PX, picture_of, size_px
+from pixie_proxy.web.texts import t
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ async def unlock(request: web.Request) -> web.Response:
                     return _ask_later(request, wait_s)
                 if not await shares.passwords.check(given, share.password):
                     _note_failure(request, share)
-                    return _ask(request, 401, "That is not the password of this link.")
+                    return _ask(request, 401, t("share.wrong"))
         except RateLimitExceeded as exc:
             return _ask_later(request, int(exc.headers["Retry-After"]))
     path = f"/s/{_token(request)}"
@@ -99,7 +100,7 @@ def _shown(request: web.Request, share: Share, record: ImageRecord) -> dict[str,
     context = context_of(request)
     preview_px = size_px(context.settings, IMAGE_PX)
     url = f"{context.links.base_url}/s/{_token(request)}"
-    title = picture_of(record, preview_px).alt if share.shows_prompt and record.prompt else "A shared image"
+    title = picture_of(record, preview_px).alt if share.shows_prompt and record.prompt else t("share.title")
     return {
         "image": record,
         "path": f"/s/{_token(request)}",
@@ -118,8 +119,7 @@ def _ask(request: web.Request, status: int = 200, error: str | None = None) -> w
 
 
 def _ask_later(request: web.Request, wait_s: int) -> web.Response:
-    message = f"Too many tries. Wait {wait_s} second{'s' if wait_s > 1 else ''}, then try again."
-    response = _ask(request, 429, message)
+    response = _ask(request, 429, t("share.too_many", n=wait_s))
     response.headers["Retry-After"] = str(wait_s)
     return response
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 from playwright.async_api import Browser as Chromium
+from playwright.async_api import expect
 
+from pixie_proxy.gallery import shares
 from pixie_proxy.upstream.demo import demo_upstream
 from tests.support.proxy import RunningProxy, run_proxy
 from tests.support.upstream import ScriptedUpstream, image_json
@@ -28,8 +31,10 @@ PROMPT = "A lighthouse above the sea at dusk, its lamp just lit"
 
 
 @AT_EVERY_SIZE
-async def test_share_and_be_shown(chromium: Chromium, tmp_path: Path, size: str) -> None:
-    """The owner makes a link with a password; a guest gives it, sees the image, and loses it when it is revoked."""
+async def test_share_and_be_shown(
+    chromium: Chromium, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, size: str
+) -> None:
+    """A guest gives the password of a link, and sees the image until it is revoked; another link ends in its time."""
     async with demo_upstream(pace=0) as drawing, run_proxy(tmp_path / "data", drawing) as proxy:
         await proxy.sdk().images.generate(model="gpt-image-2", prompt=PROMPT, size="1536x1024")
         (image_id,) = [image["id"] for image in (await proxy.get("/v1/images"))["data"]]
@@ -43,7 +48,7 @@ async def test_share_and_be_shown(chromium: Chromium, tmp_path: Path, size: str)
             await owner.get_by_label("Password, if any").fill(PASSWORD)
             await owner.get_by_label("Show the prompt").check()
             await owner.get_by_role("button", name="Make a link").click()
-            link = await owner.get_by_role("status").get_by_role("link").inner_text()
+            link = await owner.locator("#new-link:visible").get_by_role("link").inner_text()
             await all_load(owner)
             await shoot(owner, tmp_path, f"{size}-share-made")
             await guest.goto(urlsplit(link).path)
@@ -63,10 +68,21 @@ async def test_share_and_be_shown(chromium: Chromium, tmp_path: Path, size: str)
                 await guest.get_by_role("link", name="Download").click()
             assert (await download.value).suggested_filename == f"{image_id}.png"
             await owner.get_by_role("button", name="Revoke").click()
-            await owner.get_by_role("button", name="Make a link").wait_for()
-            assert await owner.get_by_role("button", name="Revoke").count() == 0
+            await expect(owner.get_by_role("button", name="Revoke")).to_have_count(0)
             await guest.reload()
             await guest.get_by_role("heading", name="There is nothing here").wait_for()
+            await owner.get_by_label("Good for").select_option("A day")
+            await owner.get_by_role("button", name="Make a link").click()
+            path = urlsplit(await owner.locator("#new-link:visible").get_by_role("link").inner_text()).path
+            await guest.goto(path)
+            await guest.get_by_role("heading", name="A shared image").wait_for()
+            await all_load(guest)
+            in_a_day_us = time.time_ns() // 1000 + 86_400_000_000
+            monkeypatch.setattr(shares, "_now_us", lambda: in_a_day_us)
+            for ended in (path, f"{path}/content"):
+                answer = await guest.goto(ended)
+                assert answer is not None
+                assert answer.status == 404
 
 
 async def test_the_public_gallery(chromium: Chromium, tmp_path: Path) -> None:

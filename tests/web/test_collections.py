@@ -198,6 +198,25 @@ async def test_a_name_has_up_to_64_characters_and_200_ids_go_at_once(proxy: Runn
     assert len(done) == 200
 
 
+async def test_the_collections_of_an_image(proxy: RunningProxy) -> None:
+    """Those that hold it, as far as one sees them; of an image that one may not see there are none."""
+    ids = [(await make(proxy))[0]["id"] for _ in range(2)]
+    mine, teams, empty = await collect(proxy), await collect(proxy, visibility="team"), await collect(proxy)
+    for collection in (mine, teams):
+        await fill(proxy, collection, add=ids[:1])
+
+    async def holding(image_id: str, key: str = MEMBER_KEY) -> list[str]:
+        return [each["id"] for each in (await call(proxy, "GET", f"?image={image_id}", key))[1]["data"]]
+
+    assert await holding(ids[0]) == [teams, mine]
+    assert empty not in await holding(ids[0])
+    assert await holding(ids[1]) == await holding(new_id("img")) == []
+    assert await holding(ids[0], OTHER_KEY) == [teams]
+    await change(proxy, {"id": ids[0]}, visibility="private")
+    assert await holding(ids[0], OTHER_KEY) == []
+    assert (await call(proxy, "GET", "?image=x"))[0] == 400
+
+
 async def test_what_goes_with_its_user(proxy: RunningProxy) -> None:
     """Page by page: favourites, then what collections hold, then the collections; nobody else's."""
     ids = [(await make(proxy))[0]["id"] for _ in range(3)]

@@ -13,6 +13,7 @@ from pixie_proxy.records import ImageRecord
 from tests.support.pictures import png, svg
 from tests.support.proxy import MEMBER_KEY, OTHER_KEY, RunningProxy
 from tests.support.upstream import ScriptedUpstream, image_json
+from tests.web.browsing import make
 from tests.web.calling import CAT, context_of, error_of, http, listed, raw_call
 
 PICTURE = png(size_bytes=3_000)
@@ -63,6 +64,24 @@ async def test_bytes_come_with_all_that_a_cache_and_a_browser_need(
         "Referrer-Policy": "no-referrer",
     }
     assert {name: headers.get(name) for name in expected} == expected
+
+
+async def test_a_download_is_named_by_its_prompt(proxy: RunningProxy, upstream: ScriptedUpstream) -> None:
+    """An attachment: the prompt's first words where a browser reads them, the id where it does not."""
+    for prompt, name in (
+        ("A red fox, in the snow!", "a-red-fox-in-the-snow"),
+        ("füchse/../../etc", "f%C3%BCchse-etc"),
+        ('"; filename=x.exe\r\n', "filename-x-exe"),
+        ("…", None),
+        ("w" * 99, "w" * 60),
+    ):
+        upstream.script(image_json([PICTURE]))
+        (image_id,) = await make(proxy, prompt)
+        path = f"/v1/images/{image_id}/content"
+        _, headers, body = await proxy.request("GET", f"{path}?download=true")
+        wanted = f"attachment; filename=\"{image_id}.png\"; filename*=UTF-8''{name or image_id}.png"
+        assert (headers["Content-Disposition"], body) == (wanted, PICTURE)
+        assert (await proxy.request("GET", f"{path}?download=1"))[0] == 400
 
 
 async def test_head_tells_all_but_the_bytes(get: Callable[..., Any]) -> None:

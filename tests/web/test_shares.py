@@ -522,7 +522,7 @@ async def test_a_page_shares_without_a_script(proxy: RunningProxy) -> None:
     (image_id,) = await make(proxy)
     browser = await sign_in(proxy)
     status, headers, page = await browser.post(
-        f"/images/{image_id}/shares", lifetime="A day", password=PASSWORD, show_prompt="on"
+        f"/images/{image_id}/shares", lifetime="day", password=PASSWORD, show_prompt="on"
     )
     (link,) = set(re.findall(rf'href="({re.escape(proxy.url)}/s/[^"]+)"', page))
     assert (status, headers["Cache-Control"]) == (200, "private, no-store")
@@ -538,5 +538,5 @@ async def test_a_page_shares_without_a_script(proxy: RunningProxy) -> None:
     for fields in ({"lifetime": "Ever"}, {}, {"lifetime": "A day", "password": "short"}):
         assert (await browser.post(f"/images/{image_id}/shares", **fields))[0] == 400
     other = await sign_in(proxy, OTHER_KEY)
-    assert (await other.post(f"/images/{image_id}/shares", lifetime="A day"))[0] == 403
+    assert (await other.post(f"/images/{image_id}/shares", lifetime="day"))[0] == 403
     assert 'id="shares"' not in (await other.get(f"/images/{image_id}"))[2]

@@ -77,7 +77,10 @@ IMAGES = Subject(
         "POST /v1/images/{id}/favorite": Operation(answer=_IMAGE),
         "DELETE /v1/images/{id}/favorite": Operation(answer=_IMAGE),
         "GET /v1/images/{id}/content": Operation(
-            answer=_BYTES, also=_PARTS, errors=(RangeNotSatisfiable, StorageUnavailable)
+            query={"download": one_of(["true"])},
+            answer=_BYTES,
+            also=_PARTS,
+            errors=(RangeNotSatisfiable, StorageUnavailable),
         ),
         "GET /v1/images/{id}/thumbnail": Operation(
             query={"size": lambda settings: one_of(settings.gallery.thumbnail_px)},

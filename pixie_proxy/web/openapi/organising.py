@@ -68,7 +68,7 @@ ORGANISING = Subject(
             errors=(StorageUnavailable,),
         ),
         "GET /v1/collections": Operation(
-            query={**walk("col"), "owner": text()}, answer=json(page_of("Collection"))
+            query={**walk("col"), "owner": text(), "image": id_of("img")}, answer=json(page_of("Collection"))
         ),
         "POST /v1/collections": Operation(body=json(taken("name", **_COLLECTION_FIELDS)), answer=_COLLECTION),
         "GET /v1/collections/{collection}": Operation(answer=_COLLECTION),

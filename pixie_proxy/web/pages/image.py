@@ -1,4 +1,4 @@
-"""The page of one image, and what its owner may do there."""
+"""The page of one image, and what its owner may do there by forms. What scripts do beside goes through the JSON API."""
 
 from __future__ import annotations
 
@@ -9,22 +9,37 @@ from aiohttp import web
 
 from pixie_proxy.errors import InvalidValue
 from pixie_proxy.gallery.library import may_change
+from pixie_proxy.gallery.retention import DAY_US
 from pixie_proxy.gallery.shares import PASSWORD_CHARACTERS
+from pixie_proxy.gallery.tagging import MAX_CHARACTERS
 from pixie_proxy.records import VISIBILITIES, ImageRecord, Visibility
 from pixie_proxy.web.context import USER, context_of
 from pixie_proxy.web.forms import read_fields
 from pixie_proxy.web.html import page, see_other
-from pixie_proxy.web.pictures import IMAGE_PX, picture_of, size_px
+from pixie_proxy.web.pages.around import around, listed
+from pixie_proxy.web.pictures import IMAGE_PX, LIST_PX, Picture, picture_of, size_px
+from pixie_proxy.web.snippets import snippets
 from pixie_proxy.web.wire.images import share as part_of_cost
 
-LIFETIMES_S = {"A day": 86_400, "A week": 7 * 86_400, "A month": 30 * 86_400, "No end": None}
+LIFETIMES_S = {"day": 86_400, "week": 7 * 86_400, "month": 30 * 86_400, "endless": None}
 """How long a link may be good that is made on an image's page; programs may choose any."""
 
 
 async def image(request: web.Request) -> web.Response:
-    """Show one image with everything that is known of it."""
-    return await image_page(
-        request, await context_of(request).library.get(request.match_info["id"], request[USER])
+    """Show one image with everything that is known of it; one in the trash can be taken out by whoever put it there.
+
+    The address may hold the filters of the list that it was found in: see `around.listed`.
+    """
+    record = await context_of(request).library.find(request.match_info["id"], request[USER])
+    if record.deleted_us is None:
+        return await image_page(request, record)
+    trash_days = context_of(request).settings.gallery.trash_days
+    return page(
+        request,
+        "trashed.html",
+        image=record,
+        picture=picture_of(record, IMAGE_PX),
+        gone_us=record.deleted_us + trash_days * DAY_US,
     )
 
 
@@ -34,15 +49,32 @@ async def image_page(request: web.Request, record: ImageRecord, new_link: str | 
     settings, library = context.settings, context.library
     is_own = may_change(record, viewer)
     shares = await context.shares.of_image(record, viewer) if is_own else []
+    found = listed(request)
+    beside = await context.index.read(lambda tx: around(tx, viewer, record, found))
+    picture, small = picture_of(record, size_px(settings, IMAGE_PX)), size_px(settings, LIST_PX)
+
+    def pictures(records: list[ImageRecord]) -> list[Picture]:
+        return [picture_of(each, small) for each in records]
+
     return page(
         request,
         "image.html",
-        picture=picture_of(record, size_px(settings, IMAGE_PX)),
+        picture=picture,
         image=record,
+        width=record.width or picture.width,
+        height=record.height or picture.height,
         is_vector=record.mime == "image/svg+xml",
         params=_params(record),
         cost_micros=part_of_cost(record.cost_micros, record.siblings, record.position),
         is_own=is_own,
+        is_maker=viewer.role != "viewer",
+        around=beside,
+        parents=pictures(beside.parents),
+        children=pictures(beside.children.items),
+        siblings=pictures(beside.siblings),
+        listed=found.query,
+        snippets=snippets(record, beside.parents),
+        tag_characters=MAX_CHARACTERS,
         link=library.url(record) if viewer.is_admin or record.owner_id == viewer.id else None,
         visibilities=_offered(record, allows_public=settings.gallery.allow_public),
         public_path=f"/public/{record.id}"
