@@ -6,7 +6,7 @@ from aiohttp import web
 
 from pixie_proxy.errors import InvalidValue, MissingParameter
 from pixie_proxy.gallery import collections
-from pixie_proxy.index import Tx, users
+from pixie_proxy.index import Tx, browsing, users
 from pixie_proxy.index import collections as stored
 from pixie_proxy.records import COLLECTION_VISIBILITIES, Collection, CollectionVisibility, Page, User
 from pixie_proxy.web import bodies, fields, queries
