@@ -11,6 +11,7 @@ import { t } from "./texts.js";
 
 const TICK_MS = 250;
 const HINTS = new Set(["moderation_blocked", "budget_exhausted", "upstream_outcome_unknown", "csrf_failed", "unpriced_model", "too_old"]);
+const ARRANGED = { 1: "one", 2: "even", 4: "even" };
 const STAGES = 3; // two partial images and the image itself
 
 /** One job on the page. `acts` are what can be done with it: retry, edit, leave, watch, forget, refer. */
@@ -33,10 +34,10 @@ export class Card {
       "li",
       { class: "job", tabindex: "-1" },
       make("div", { class: "job-head" }, make("p", { class: "job-prompt", title: job.fields.prompt }, job.fields.prompt), make("p", { class: "soft job-what" }, whatOf(job))),
-      make("div", { class: count === 1 ? "tiles one" : "tiles" }, ...this.#tiles.map(({ element }) => element)),
       this.progress,
       this.state,
       this.fault,
+      make("div", { class: `tiles ${ARRANGED[count] ?? ""}` }, ...this.#tiles.map(({ element }) => element)),
       this.buttons,
     );
   }

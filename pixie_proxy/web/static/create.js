@@ -42,7 +42,8 @@ async function make(event) {
 async function start(asked) {
   const job = await jobs.start(asked);
   const isStill = matchMedia("(prefers-reduced-motion: reduce)").matches;
-  cards.get(job.id)?.element.scrollIntoView({ block: "nearest", behavior: isStill ? "auto" : "smooth" });
+  const block = matchMedia("(max-width: 60rem)").matches ? "start" : "nearest";
+  cards.get(job.id)?.element.scrollIntoView({ block, behavior: isStill ? "auto" : "smooth" });
 }
 
 const acts = {

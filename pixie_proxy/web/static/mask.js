@@ -1,13 +1,13 @@
 // The dialog in which a mask is painted over a picture: by mouse, pen and touch, or with the keyboard.
 
-import { $, icon, make } from "./dom.js";
+import { icon, make } from "./dom.js";
 import { draw, drawOne, isEmpty, maskOf } from "./strokes.js";
 import { t } from "./texts.js";
+import { Zoom } from "./zoom.js";
 
 const SHOWN_PIXELS = 2_000_000; // what is painted on: a picture may have twenty times as many
 const MOST_PIXELS = 64_000_000; // of a mask; a canvas of it takes four bytes each
 const ZOOM = 1.25;
-const MOST_ZOOM = 8;
 const SMALLEST = 4;
 const PAINT = "#f0287d";
 
@@ -30,10 +30,7 @@ class Painter {
   #stroke = null; // the one that is being painted
   #kind = "brush";
   #radius;
-  #zoom = 1;
   #cursor;
-  #fingers = new Map(); // pointers that are down, by id: where they are
-  #pinch = null;
 
   constructor(picture, width, height, strokes) {
     this.#strokes = [...strokes];
@@ -49,7 +46,7 @@ class Painter {
   run() {
     document.body.append(this.dialog);
     this.dialog.showModal();
-    this.#fit();
+    this.zoom.fit();
     this.stage.focus();
     return new Promise((resolve, reject) => {
       this.dialog.addEventListener("close", async () => {
@@ -85,6 +82,7 @@ class Painter {
       ...[picture, this.canvas, this.ring],
     );
     this.view = make("div", { class: "mask-view" }, this.stage);
+    this.zoom = new Zoom(this.view, this.stage, this.width, this.height);
     this.size = make("input", { type: "range", id: "mask-size", min: SMALLEST, max: Math.round(Math.min(this.width, this.height) / 4), value: this.#radius });
     this.dialog = make(
       "dialog",
@@ -120,9 +118,9 @@ class Painter {
       ...[this.undo, this.redo],
       tool("invert", t("create.mask_invert"), () => this.#add({ kind: "invert" })),
       tool("trash", t("create.mask_clear"), () => this.#add({ kind: "clear" })),
-      tool("minus", t("create.mask_zoom_out"), () => this.#zoomTo(this.#zoom / ZOOM)),
-      tool("plus", t("create.mask_zoom_in"), () => this.#zoomTo(this.#zoom * ZOOM)),
-      tool("fit", t("create.mask_fit"), () => this.#fit()),
+      tool("minus", t("create.mask_zoom_out"), () => this.zoom.by(1 / ZOOM)),
+      tool("plus", t("create.mask_zoom_in"), () => this.zoom.by(ZOOM)),
+      tool("fit", t("create.mask_fit"), () => this.zoom.fit()),
     );
     this.#take("brush");
     return tools;
@@ -137,7 +135,6 @@ class Painter {
     this.stage.addEventListener("keydown", (event) => this.#paintKey(event));
     this.stage.addEventListener("keyup", (event) => event.key === " " && this.#end());
     this.dialog.addEventListener("keydown", (event) => this.#key(event));
-    this.view.addEventListener("wheel", (event) => this.#wheel(event), { passive: false });
   }
 
   // --- Painting ---
@@ -146,22 +143,19 @@ class Painter {
     event.preventDefault();
     this.stage.focus();
     this.stage.setPointerCapture(event.pointerId);
-    this.#fingers.set(event.pointerId, event);
-    if (this.#fingers.size === 2) this.#beginPinch();
-    else if (this.#fingers.size === 1 && event.button === 0) this.#begin(this.#at(event));
+    const fingers = this.zoom.touch(event);
+    if (fingers > 1) this.#giveUp();
+    else if (event.button === 0) this.#begin(this.#at(event));
   }
 
   #move(event) {
     this.#ringAt(this.#at(event));
-    if (!this.#fingers.has(event.pointerId)) return;
-    this.#fingers.set(event.pointerId, event);
-    if (this.#pinch) this.#pinchTo();
+    if (this.zoom.moves(event)) this.ring.hidden = true;
     else for (const each of event.getCoalescedEvents?.() ?? [event]) this.#on(this.#at(each));
   }
 
   #up(event) {
-    this.#fingers.delete(event.pointerId);
-    if (this.#fingers.size === 0) this.#pinch = null;
+    this.zoom.release(event);
     this.#end();
   }
 
@@ -179,10 +173,17 @@ class Painter {
   }
 
   #end() {
-    if (this.#stroke) this.#strokes.push(this.#stroke);
-    if (this.#stroke) this.#undone = [];
+    if (!this.#stroke) return;
+    this.#strokes.push(this.#stroke);
+    this.#undone = [];
     this.#stroke = null;
     this.#show();
+  }
+
+  /** Take back the stroke that is being painted: a second finger came, and the two move the picture. */
+  #giveUp() {
+    this.#stroke = null;
+    this.#redraw();
   }
 
   #add(stroke) {
@@ -233,9 +234,9 @@ class Painter {
       "]": () => this.#resize(Math.ceil(this.#radius * ZOOM)),
       b: () => this.#take("brush"),
       e: () => this.#take("erase"),
-      "+": () => this.#zoomTo(this.#zoom * ZOOM),
-      "-": () => this.#zoomTo(this.#zoom / ZOOM),
-      0: () => this.#fit(),
+      "+": () => this.zoom.by(ZOOM),
+      "-": () => this.zoom.by(1 / ZOOM),
+      0: () => this.zoom.fit(),
     };
     const commands = { z: () => (event.shiftKey ? this.#forth() : this.#back()), y: () => this.#forth() };
     const run = (isCommand ? commands : keys)[event.key.toLowerCase()];
@@ -263,7 +264,7 @@ class Painter {
     this.#ringAt(this.#cursor);
   }
 
-  // --- What is seen: zoom and place ---
+  // --- Where ---
 
   /** Give where on the picture an event is, in pixels of the picture. */
   #at({ clientX, clientY }) {
@@ -278,57 +279,5 @@ class Painter {
     this.ring.style.left = `${(100 * x) / this.width}%`;
     this.ring.style.top = `${(100 * y) / this.height}%`;
     this.ring.style.width = this.ring.style.height = `${2 * this.#radius * shown}px`;
-  }
-
-  #fit() {
-    const { clientWidth, clientHeight } = this.view;
-    this.fitted = Math.min(clientWidth / this.width, clientHeight / this.height);
-    this.#zoomTo(1);
-  }
-
-  /** Zoom, and keep the point in place that is at `x`, `y` of the view; else its middle. */
-  #zoomTo(zoom, x = this.view.clientWidth / 2, y = this.view.clientHeight / 2) {
-    const before = this.#zoom;
-    this.#zoom = Math.min(MOST_ZOOM, Math.max(1, zoom));
-    const { scrollLeft, scrollTop } = this.view;
-    this.stage.style.width = `${this.width * this.fitted * this.#zoom}px`;
-    this.stage.style.height = `${this.height * this.fitted * this.#zoom}px`;
-    const grown = this.#zoom / before;
-    this.view.scrollLeft = (scrollLeft + x) * grown - x;
-    this.view.scrollTop = (scrollTop + y) * grown - y;
-    this.ring.hidden = true;
-  }
-
-  #wheel(event) {
-    if (!event.ctrlKey && !event.metaKey) return; // else it scrolls
-    event.preventDefault();
-    const box = this.view.getBoundingClientRect();
-    this.#zoomTo(this.#zoom * Math.exp(-event.deltaY / 300), event.clientX - box.left, event.clientY - box.top);
-  }
-
-  /** A second finger: nothing is painted any more, the two move and zoom. */
-  #beginPinch() {
-    this.#stroke = null;
-    this.#redraw();
-    this.#pinch = { ...this.#spread(), zoom: this.#zoom };
-  }
-
-  #pinchTo() {
-    if (this.#fingers.size < 2) return;
-    const now = this.#spread();
-    this.view.scrollLeft -= now.x - this.#pinch.x;
-    this.view.scrollTop -= now.y - this.#pinch.y;
-    this.#zoomTo((this.#pinch.zoom * now.length) / this.#pinch.length, now.x, now.y);
-    [this.#pinch.x, this.#pinch.y] = [now.x, now.y];
-  }
-
-  #spread() {
-    const box = this.view.getBoundingClientRect();
-    const [a, b] = this.#fingers.values();
-    return {
-      x: (a.clientX + b.clientX) / 2 - box.left,
-      y: (a.clientY + b.clientY) / 2 - box.top,
-      length: Math.max(1, Math.hypot(a.clientX - b.clientX, a.clientY - b.clientY)),
-    };
   }
 }

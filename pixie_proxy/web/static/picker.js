@@ -65,7 +65,9 @@ class Picker {
     this.#asking?.abort();
     this.#asking = new AbortController();
     const query = new URLSearchParams({ limit: PER_PAGE });
-    if (this.search.value.trim()) query.set("q", this.search.value.trim());
+    const wanted = this.search.value.trim();
+    // Who types is in the middle of a word; without any word there is nothing to search for.
+    if (/[\p{L}\p{N}]/u.test(wanted)) query.set("q", /[\p{L}\p{N}]$/u.test(wanted) ? `${wanted}*` : wanted);
     if (this.#last) query.set("after", this.#last);
     try {
       const found = await call("GET", `/v1/images?${query}`, { signal: this.#asking.signal });

@@ -65,5 +65,6 @@ export class Price {
 function priceOf({ priced, estimated_usd, ceiling_usd }) {
   if (!priced) return t("create.unpriced");
   if (estimated_usd === null) return t("create.at_most", { most: usd(ceiling_usd) });
-  return t("create.about", { usd: usd(estimated_usd), most: usd(ceiling_usd) });
+  const [about, most] = [usd(estimated_usd), usd(ceiling_usd)];
+  return about === most ? t("create.about_exactly", { usd: about }) : t("create.about", { usd: about, most });
 }

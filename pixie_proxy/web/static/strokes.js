@@ -49,8 +49,12 @@ function line(context, { radius, points }) {
   context.lineCap = context.lineJoin = "round";
   context.lineWidth = 2 * radius;
   context.beginPath();
+  if (points.length === 2) {
+    context.arc(points[0], points[1], radius, 0, 2 * Math.PI); // a line of no length has no caps
+    context.fill();
+    return;
+  }
   context.moveTo(points[0], points[1]);
-  if (points.length === 2) context.lineTo(points[0], points[1]);
   for (let at = 2; at < points.length; at += 2) context.lineTo(points[at], points[at + 1]);
   context.stroke();
 }
