@@ -95,9 +95,9 @@ function show(job, { picture, image, tile, isNotKept }) {
   if (tile !== undefined) return card.showPicture(picture, tile, image !== undefined);
   const before = card.element.dataset.state;
   card.show(job);
-  if (before && before !== job.state) $("#told").textContent = card.said();
-  if (isOver(job) && before !== job.state) price.refresh();
-  return undefined;
+  if (!before || before === job.state) return undefined;
+  $("#told").textContent = card.said();
+  return isOver(job) && price.refresh();
 }
 
 /** Take what the address brings along: an image to start from, one to vary, a prompt, files that were shared to us. */

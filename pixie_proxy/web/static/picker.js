@@ -22,7 +22,7 @@ class Picker {
   constructor(most) {
     this.#most = most;
     this.grid = make("ul", { class: "picker-grid" });
-    this.none = make("p", { class: "soft", hidden: true }, t("create.picker_none"));
+    this.none = make("p", { class: "soft", role: "status" });
     this.more = make("button", { type: "button", hidden: true, onclick: () => this.#page() }, t("create.picker_more"));
     this.use = make("button", { value: "use", class: "main", disabled: true });
     this.search = make("input", { type: "search", id: "picker-search", placeholder: t("create.picker_search"), autocomplete: "off" });
@@ -36,7 +36,7 @@ class Picker {
         { method: "dialog" },
         make("label", { for: "picker-search", class: "only-read" }, t("create.picker_search")),
         this.search,
-        make("div", { class: "picker-found", "aria-live": "polite" }, this.grid, this.none, this.more),
+        make("div", { class: "picker-found" }, this.grid, this.none, this.more),
         make("div", { class: "mask-foot" }, make("button", { value: "", class: "quiet" }, t("create.cancel")), this.use),
       ),
     );
@@ -75,7 +75,7 @@ class Picker {
       this.grid.append(...found.data.map((image) => this.#item(image)));
       this.#last = found.last_id;
       this.more.hidden = !found.has_more;
-      this.none.hidden = this.grid.children.length > 0;
+      this.none.textContent = this.grid.children.length ? "" : t("create.picker_none");
     } catch (error) {
       tellError(error);
     }
