@@ -152,6 +152,11 @@ class FaultRelay:
         finally:
             await self._listen()
 
+    def drop(self) -> None:
+        """Reset every connection that is open."""
+        for task in tuple(self._tasks):
+            task.cancel()
+
     async def _listen(self) -> None:
         self._server = await asyncio.start_server(
             self._connected, "127.0.0.1", self._port, limit=_PIECE, backlog=1024

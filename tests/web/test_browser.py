@@ -75,8 +75,8 @@ async def watched(
     page.set_default_timeout(20_000)
 
     def asked(request: Request) -> None:
-        if request.failure == "csp":
-            return  # our policy stopped it before it left
+        if request.failure == "csp" or request.url.startswith("blob:"):
+            return  # our policy stopped it before it left; a page's own memory is asked of nobody
         if urlsplit(request.url).netloc != urlsplit(proxy.url).netloc:
             faults.append(f"asked {request.url}")
         if request.resource_type == "script" and not urlsplit(request.url).path.startswith("/static/"):
