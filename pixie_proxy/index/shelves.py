@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from pixie_proxy.index import Tx
+
+_MANY = 2000
+
 
 class Shelf(NamedTuple):
     """Rows of `source` that name images `i` by `condition`: by their ids, so that no other index looks better.
@@ -27,8 +31,25 @@ def source_of(shelves: Sequence[Shelf]) -> tuple[str, list[str], str]:
     if not shelves:
         return "images i", [], "i.id"
     first, *others = shelves
-    within = [f"EXISTS (SELECT 1 FROM {each.source} WHERE {each.condition})" for each in others]
-    return f"{first.source} CROSS JOIN images i", [first.condition, *within], first.key
+    return f"{first.source} CROSS JOIN images i", [first.condition, *looks_into(others)], first.key
+
+
+def looks_into(shelves: Sequence[Shelf]) -> list[str]:
+    """Write the conditions that an image which was found elsewhere lies in each of them."""
+    return [f"EXISTS (SELECT 1 FROM {each.source} WHERE {each.condition})" for each in shelves]
+
+
+def are_few(tx: Tx, shelf: Shelf) -> bool:
+    """Tell whether looking at every image of a shelf takes no time to speak of."""
+    source, conditions, _ = source_of([shelf])
+    row = tx.one(
+        f"SELECT count(*) AS images FROM (SELECT 1 FROM {source} WHERE "
+        + " AND ".join(conditions)
+        + " LIMIT :many) each_image",
+        many=_MANY,
+        **shelf.values,
+    )
+    return row is not None and int(row["images"]) < _MANY
 
 
 def values_of(shelves: Sequence[Shelf]) -> dict[str, Any]:

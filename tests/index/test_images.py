@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixie_proxy.index import Tx, images, ledger, users
+from pixie_proxy.index import Tx, browsing, images, ledger, users
 from pixie_proxy.index.batch import SqliteTx
 from pixie_proxy.index.migrate import migrate
 from pixie_proxy.index.walking import Walk
@@ -125,7 +125,7 @@ def everything(tx: Tx) -> list[ImageRecord]:
 
 def listed(tx: Tx, viewer: User, **asked: Any) -> Page[ImageRecord]:
     walk = {name: asked.pop(name) for name in WALK if name in asked}
-    return images.page(tx, viewer, Walk(**walk), **asked)
+    return browsing.page(tx, viewer, Walk(**walk), **asked)
 
 
 def may_see(viewer: User, image: ImageRecord) -> bool:
@@ -351,7 +351,7 @@ def test_filters_offer_what_a_viewer_finds_and_nothing_else(
         tx.run("UPDATE images SET deleted_us = NULL WHERE id = :id", id=image.id)
     for viewer in USERS.values():
         seen = [image for image in left if may_see(viewer, replace(image, deleted_us=None))]
-        assert images.owners(tx, viewer) == sorted({image.owner_name for image in seen})
-        assert images.models(tx, viewer) == sorted({image.model for image in seen})
+        assert browsing.owners(tx, viewer) == sorted({image.owner_name for image in seen})
+        assert browsing.models(tx, viewer) == sorted({image.model for image in seen})
     tx.run("ROLLBACK TO few")
     tx.run("RELEASE few")
