@@ -20,7 +20,7 @@ from pixie_proxy.web.context import USER, context_of
 from pixie_proxy.web.filters import Filters
 from pixie_proxy.web.html import page
 from pixie_proxy.web.pictures import IMAGE_PX, LIST_PX, picture_of, size_px
-from pixie_proxy.web.texts import t, texts
+from pixie_proxy.web.texts import t
 
 _PER_PAGE = 36
 _COLLECTIONS = 100
@@ -63,6 +63,8 @@ async def wall(request: web.Request) -> web.Response:
     if after is not None:
         before = None
     chosen = {name: value for name in _FILTERS if (value := request.query.get(name, "").strip())}
+    if chosen.get("deleted") == "false":
+        del chosen["deleted"]
     found: Page[Seen] = Page(items=[], has_more=False)
     fault = None
     try:
@@ -73,6 +75,7 @@ async def wall(request: web.Request) -> web.Response:
     except InvalidValue as exc:
         fault = exc.message
     choices = await context.index.read(lambda tx: _choices(tx, viewer, chosen))
+    view = _view(chosen, viewer)
     ids = [seen.record.id for seen in found.items]
     small = size_px(context.settings, LIST_PX)
     return page(
@@ -84,8 +87,10 @@ async def wall(request: web.Request) -> web.Response:
         kinds=KINDS,
         visibilities=VISIBILITIES,
         chosen=chosen,
-        chips=_chips(chosen, choices),
-        views=_views(chosen, viewer),
+        chips=_chips(chosen, choices, _VIEWS[view] if view else {}),
+        views=_views(chosen),
+        view=view,
+        is_narrowed=view is None or bool(chosen.keys() - _VIEW_FILTERS),
         older={**chosen, "after": ids[-1]} if ids and (found.has_more or before) else None,
         newer={**chosen, "before": ids[0]} if ids and (after or before) else None,
         fault=fault,
@@ -137,28 +142,37 @@ def _choices(tx: Tx, viewer: User, chosen: Mapping[str, str]) -> _Choices:
     return _Choices(owners=owners, models=models, collections=shelves)
 
 
-def _chips(chosen: Mapping[str, str], choices: _Choices) -> list[tuple[str, dict[str, str]]]:
-    """Say each filter that is set, and give what is left without it. The question stands in its own field."""
-    names = {each.id: each.name for each in choices.collections}
-    chips = []
-    for name, value in chosen.items():
-        if name in {"kind", "visibility"} and f"wall.{name}.{value}" in texts():
-            value = t(f"wall.{name}.{value}")
-        elif name == "owner" and value == "me":
-            value = t("wall.me")
-        if name != "q":
-            text = t(f"wall.chip.{name}", value=names.get(value, value))
-            chips.append((text, {other: kept for other, kept in chosen.items() if other != name}))
-    return chips
-
-
-def _views(chosen: Mapping[str, str], viewer: User) -> list[tuple[str, dict[str, str], bool]]:
-    """Give the views: name, filters, and whether it is the one that is looked at."""
+def _view(chosen: Mapping[str, str], viewer: User) -> str | None:
+    """Give the view that is looked at; None where filters make it none of them."""
     shown = {name: value for name, value in chosen.items() if name in _VIEW_FILTERS}
     if shown.get("owner") == viewer.name:
         shown["owner"] = "me"
+    return next((name for name, sets in _VIEWS.items() if sets == shown), None)
+
+
+def _views(chosen: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """Give the filters of each view, beside those that are set and that no view sets."""
     others = {name: value for name, value in chosen.items() if name not in _VIEW_FILTERS}
-    return [(name, {**others, **sets}, shown == sets) for name, sets in _VIEWS.items()]
+    return {name: {**others, **sets} for name, sets in _VIEWS.items()}
+
+
+def _chips(
+    chosen: Mapping[str, str], choices: _Choices, view: Mapping[str, str]
+) -> list[tuple[str, dict[str, str]]]:
+    """Say each filter that is set, and give what is left without it. Question and view stand in their own places."""
+    names = {
+        **{each.id: each.name for each in choices.collections},
+        **{kind: t(f"wall.kind.{kind}") for kind in KINDS},
+        **{visibility: t(f"wall.visibility.{visibility}") for visibility in VISIBILITIES},
+    }
+    return [
+        (
+            t(f"wall.chip.{name}", value=names.get(value, value)),
+            {other: kept for other, kept in chosen.items() if other != name},
+        )
+        for name, value in chosen.items()
+        if name != "q" and name not in view
+    ]
 
 
 async def _trashed(request: web.Request) -> str | None:

@@ -3,6 +3,7 @@
 
 import { $, $$, debounced, fetchPage } from "./dom.js";
 import { tellError } from "./say.js";
+import { t } from "./texts.js";
 import { found, handleOf, tellChange, tileOf, tiles } from "./wall-tiles.js";
 
 const AHEAD = "1500px 0px"; // so far below the window the next page is fetched
@@ -67,8 +68,9 @@ async function add() {
   try {
     const page = await fetchPage(address, { signal: mine.signal });
     if (asking !== mine) return;
-    take(page);
+    const n = take(page);
     walked = [...walked, address];
+    $("#told")?.replaceChildren(t("wall.more", { n }));
   } catch (error) {
     if (asking === mine) tellError(error);
     return;
@@ -89,6 +91,7 @@ function take(page) {
   if (older) link().replaceWith(older);
   else link().remove();
   tellChange();
+  return fresh.length;
 }
 
 const link = () => $('.pages a[rel="next"]', found);

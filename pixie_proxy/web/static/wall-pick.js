@@ -6,6 +6,7 @@ import { found, tileOf, tiles } from "./wall-tiles.js";
 
 const LONG_MS = 450;
 const STILL_PX = 10; // a finger that moves farther scrolls
+const LEAVES = ["pointerup", "pointercancel"];
 
 let last = null; // the id from which a range goes
 let isPicking = false;
@@ -67,16 +68,21 @@ function readTouches() {
     timer = setTimeout(() => {
       pick(tile);
       navigator.vibrate?.(10);
-      // The finger still has to leave: that click opens nothing.
-      addEventListener("click", (click) => click.preventDefault(), { capture: true, once: true });
-      setTimeout(() => start = null, LONG_MS);
+      // The finger has still to leave: its click, if there is one then, opens nothing.
+      addEventListener("click", swallow, { capture: true });
+      for (const name of LEAVES) addEventListener(name, () => setTimeout(() => removeEventListener("click", swallow, { capture: true }), 50), { once: true });
     }, LONG_MS);
   });
   found.addEventListener("pointermove", (event) => {
     if (start && Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) > STILL_PX) end();
   });
-  for (const name of ["pointerup", "pointercancel"]) found.addEventListener(name, end);
+  for (const name of LEAVES) found.addEventListener(name, end);
   found.addEventListener("contextmenu", (event) => event.pointerType === "touch" && tileOf(event.target) && event.preventDefault());
+}
+
+function swallow(click) {
+  click.preventDefault();
+  click.stopPropagation();
 }
 
 function setPicking(to) {
