@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from playwright.async_api import Browser as Chromium
 from playwright.async_api import Locator, Page, expect
 
 from pixie_proxy.web.pages import wall
-from tests.support.pictures import png
+from tests.support.pictures import gif, png
 from tests.support.proxy import OTHER_KEY, VIEWER_KEY, RunningProxy
 from tests.support.upstream import ScriptedUpstream, image_json
 from tests.support.waiting import eventually
@@ -285,7 +286,7 @@ async def test_on_a_phone_by_touch(
     await page.get_by_role("button", name="Leave the selection").tap()
     await page.get_by_label("Filters").tap()
     await page.get_by_label("Only favourites").wait_for()
-    await page.screenshot(path=tmp_path / "phone-sheet.png")
+    await shoot(page, tmp_path, "phone-sheet")
     await page.get_by_label("Only favourites").tap()
     await page.get_by_role("heading", name="No favourites yet").wait_for()
     assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -294,6 +295,29 @@ async def test_on_a_phone_by_touch(
         await signed_in(page, VIEWER_KEY)
         await page.get_by_role("button", name="Select", exact=True).click()
         assert await page.locator("#acts [data-act]:visible").count() == 3
+
+
+async def test_an_animation_plays_while_it_is_pointed_at(
+    chromium: Chromium, proxy: RunningProxy, upstream: ScriptedUpstream
+) -> None:
+    """Its bytes are asked for no sooner, it stops when the mouse leaves, and stands for who wants no motion."""
+    upstream.script(image_json([gif(64, 64)]))
+    await make(proxy)
+    async with watched(chromium, proxy) as page:
+        asked: list[str] = []
+        page.on("request", lambda request: asked.append(request.url))
+        await signed_in(page)
+        await all_load(page)
+        picture = page.locator(".picture")
+        still = await picture.get_attribute("src")
+        assert not [url for url in asked if url.endswith("/content")]
+        await picture.hover()
+        await expect(picture).to_have_attribute("src", re.compile("/content$"))
+        await page.mouse.move(600, 700)
+        await expect(picture).to_have_attribute("src", still or "")
+        await page.emulate_media(reduced_motion="reduce")
+        await picture.hover()
+        await expect(picture).to_have_attribute("src", still or "")
 
 
 async def test_without_scripts(

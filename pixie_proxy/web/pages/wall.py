@@ -73,7 +73,7 @@ async def wall(request: web.Request) -> web.Response:
         if before is not None and not found.has_more:  # the way back ends here: a full first page, not the few newer
             before, found = None, await _list(request, asked)
     except InvalidValue as exc:
-        fault = exc.message
+        fault = None if exc.param == "q" else exc.message  # half a question is no fault while one types
     choices = await context.index.read(lambda tx: _choices(tx, viewer, chosen))
     view = _view(chosen, viewer)
     ids = [seen.record.id for seen in found.items]

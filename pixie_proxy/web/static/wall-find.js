@@ -19,6 +19,7 @@ export function readFilters() {
   form.addEventListener("change", (event) => !event.target.matches('[type="search"]') && show(asked()));
   form.addEventListener("submit", (event) => {
     event.preventDefault();
+    more.open = false;
     show(asked());
     if (matchMedia("(hover: none)").matches) document.activeElement.blur(); // the keyboard of a phone hides what was found
   });

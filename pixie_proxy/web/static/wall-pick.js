@@ -6,7 +6,6 @@ import { found, tileOf, tiles } from "./wall-tiles.js";
 
 const LONG_MS = 450;
 const STILL_PX = 10; // a finger that moves farther scrolls
-const LEAVES = ["pointerup", "pointercancel"];
 
 let last = null; // the id from which a range goes
 let isPicking = false;
@@ -59,30 +58,30 @@ export function readPicks() {
 }
 
 function readTouches() {
-  let timer, start;
-  const end = () => clearTimeout(timer);
+  let timer, start, held;
   found.addEventListener("pointerdown", (event) => {
     const tile = tileOf(event.target);
+    held = null;
     if (event.pointerType === "mouse" || !tile || isPicking) return;
     start = event;
     timer = setTimeout(() => {
+      held = tile;
       pick(tile);
       navigator.vibrate?.(10);
-      // The finger has still to leave: its click, if there is one then, opens nothing.
-      addEventListener("click", swallow, { capture: true });
-      for (const name of LEAVES) addEventListener(name, () => setTimeout(() => removeEventListener("click", swallow, { capture: true }), 50), { once: true });
     }, LONG_MS);
   });
   found.addEventListener("pointermove", (event) => {
-    if (start && Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) > STILL_PX) end();
+    if (start && Math.hypot(event.clientX - start.clientX, event.clientY - start.clientY) > STILL_PX) clearTimeout(timer);
   });
-  for (const name of LEAVES) found.addEventListener(name, end);
+  for (const name of ["pointerup", "pointercancel"]) found.addEventListener(name, () => clearTimeout(timer));
+  // The finger has still to leave: its click, if there is one then, opens nothing. The next touch is another one.
+  found.addEventListener("click", (event) => {
+    if (!held || tileOf(event.target) !== held) return;
+    held = null;
+    event.preventDefault();
+    event.stopImmediatePropagation();
+  }, { capture: true });
   found.addEventListener("contextmenu", (event) => event.pointerType === "touch" && tileOf(event.target) && event.preventDefault());
-}
-
-function swallow(click) {
-  click.preventDefault();
-  click.stopPropagation();
 }
 
 function setPicking(to) {
