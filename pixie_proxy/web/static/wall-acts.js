@@ -4,6 +4,7 @@ import { call } from "./api.js";
 import { $, make } from "./dom.js";
 import { say, tellError } from "./say.js";
 import { t } from "./texts.js";
+import { show } from "./wall-find.js";
 import { leave, pickAll, picked } from "./wall-pick.js";
 import { found, handleOf, tellChange, tileOf, tiles } from "./wall-tiles.js";
 
@@ -19,7 +20,7 @@ export function readActs() {
     const tile = event.target.matches(".tile form") && tileOf(event.target);
     if (!tile) return;
     event.preventDefault();
-    restore([tile]);
+    restore([tile]).catch(tellError);
   });
   $("#acts").addEventListener("click", (event) => {
     const button = event.target.closest("[data-act]");
@@ -67,24 +68,30 @@ async function restore(those) {
 /** Do what takes tiles off this wall; undone, they come back where they were. */
 async function takeAway(those, act, back) {
   const done = await change(those, act);
-  const places = done.map((tile) => ({ tile, grid: tile.parentElement, next: tile.nextElementSibling }));
-  const all = tiles();
-  const after = all.slice(all.indexOf(done.at(-1)) + 1).find((tile) => !done.includes(tile));
+  if (!done.length) return;
+  const places = done.map((tile) => ({ tile, next: tile.nextElementSibling })).reverse();
+  const after = rest(tiles(), done);
   const hadFocus = done.some((tile) => tile.contains(document.activeElement));
-  for (const tile of done) tile.remove();
   leave();
-  const to = after ?? tiles().at(-1);
-  if (hadFocus && to) handleOf(to).focus();
+  for (const tile of done) tile.remove();
+  if (hadFocus && after) handleOf(after).focus();
   tellChange();
+  const grid = after?.parentElement;
+  if (!grid) await show(here());
   tell(act, done.length, async () => {
     const ids = new Set((await change(done, back)).map((tile) => tile.dataset.id));
-    for (const { tile, grid, next } of places.reverse()) {
-      if (!ids.has(tile.dataset.id) || !grid.isConnected) continue;
-      if (next?.isConnected) next.before(tile);
-      else grid.append(tile);
+    if (!grid?.isConnected) return show(here()); // another wall was shown meanwhile
+    for (const { tile, next } of places) {
+      if (ids.has(tile.dataset.id)) grid.insertBefore(tile, next?.isConnected ? next : null);
     }
     tellChange();
   });
+}
+
+/** Give the tile that is next where some are gone: the one behind them, else the last. */
+function rest(all, gone) {
+  const others = all.filter((tile) => !gone.includes(tile));
+  return others.find((tile) => all.indexOf(tile) > all.indexOf(gone.at(-1))) ?? others.at(-1);
 }
 
 async function like(those, to) {
@@ -97,13 +104,13 @@ async function visibility(those) {
   const { value } = await ask($("#visibility"));
   if (!value) return;
   const before = Map.groupBy(those, (tile) => tile.dataset.visibility);
-  const done = await show(those, value);
+  const done = await showTo(those, value);
   tell("visibility", done.length, async () => {
-    for (const [was, tiles] of before) await show(tiles.filter((tile) => done.includes(tile)), was);
+    for (const [was, tiles] of before) await showTo(tiles.filter((tile) => done.includes(tile)), was);
   });
 }
 
-async function show(those, value) {
+async function showTo(those, value) {
   const done = await change(those, "visibility", { visibility: value });
   for (const tile of done) tile.dataset.visibility = value;
   return done;
@@ -117,7 +124,7 @@ async function tags(those) {
   $("fieldset", dialog).hidden = !known.length;
   const { value, fields } = await ask(dialog);
   if (!value) return;
-  const add = fields.get("add").split(",").map((tag) => tag.trim()).filter(Boolean);
+  const add = fields.get("add").split(",").map((tag) => tag.trim().toLowerCase().replace(/^#/, "")).filter(Boolean);
   if (add.length) await tag(those, "tag", add);
   const gone = fields.getAll("remove");
   if (gone.length) await tag(those, "untag", gone);
@@ -210,6 +217,7 @@ function ask(dialog) {
   });
 }
 
+const here = () => location.pathname + location.search;
 const isFavorite = (tile) => $(".like", tile).getAttribute("aria-pressed") === "true";
 const setFavorite = (tile, to) => $(".like", tile).setAttribute("aria-pressed", String(to));
 const tagsOf = (tile) => (tile.dataset.tags ? tile.dataset.tags.split(",") : []);

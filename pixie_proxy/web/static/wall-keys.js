@@ -1,6 +1,7 @@
 // The wall by keyboard: arrows go from tile to tile as one sees them, letters act on the one that has the focus.
 
 import { $ } from "./dom.js";
+import { tellError } from "./say.js";
 import { remove, toggleFavorite } from "./wall-acts.js";
 import { leave, pick, pickAll, picked, picks } from "./wall-pick.js";
 import { found, handleOf, tileOf, tiles } from "./wall-tiles.js";
@@ -8,6 +9,7 @@ import { found, handleOf, tileOf, tiles } from "./wall-tiles.js";
 /** Listen to keys, and keep one tile at a time among the places where Tab stops. */
 export function readKeys() {
   addEventListener("keydown", onKey);
+  $("#help")?.addEventListener("click", () => $("#keys").showModal());
   found.addEventListener("focusin", (event) => tileOf(event.target) && stopAt(tileOf(event.target)));
   found.addEventListener("tiles", () => stopAt(tileOf(document.activeElement) ?? tiles()[0]));
   stopAt(tiles()[0]);
@@ -19,29 +21,37 @@ function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
   if ($("dialog[open]") || event.target.matches("select, textarea, input:not([type=checkbox])")) return;
   const tile = tileOf(document.activeElement);
-  if (act(event, tile)) event.preventDefault();
+  const isMeant = event.key in MOVES ? move(tile, MOVES[event.key]) : press(event, tile);
+  if (isMeant) event.preventDefault();
 }
 
-/** Do what a key means, and tell whether it means something. */
-function act(event, tile) {
-  const { key } = event;
-  if (key === "/") return Boolean($('#filters [type="search"]')?.focus() ?? true);
-  if (key === "?") return Boolean($("#keys").showModal() ?? true);
-  if (key === "Escape" && picks()) return Boolean(leave() ?? true);
-  if (key === "a" && tiles().length) return Boolean(pickAll() ?? true);
-  if (key in MOVES && (tile || key.startsWith("Arrow"))) return move(tile, MOVES[key]);
-  if (key === "Delete" && (tile || picked().length)) return Boolean(remove(picked().length ? picked() : [tile]) ?? true);
-  if (!tile) return false;
-  if (key === "x" || key === "X" || (key === " " && document.activeElement === handleOf(tile))) {
-    return Boolean(pick(tile, { isRange: event.shiftKey }) ?? true);
-  }
-  if (key === "f") return Boolean(toggleFavorite(tile) ?? true);
-  return false;
+/** Do what a key means, and tell whether it means something here. */
+function press({ key, shiftKey }, tile) {
+  const act = anywhere(key) ?? (tile && onTile(key, shiftKey, tile));
+  act?.();
+  return Boolean(act);
+}
+
+function anywhere(key) {
+  const those = picked();
+  if (key === "/") return () => $('#filters [type="search"]')?.focus();
+  if (key === "?") return () => $("#keys").showModal();
+  if (key === "Escape" && picks()) return leave;
+  if (key === "a" && tiles().length) return pickAll;
+  if (key === "Delete" && those.length) return () => remove(those).catch(tellError);
+}
+
+function onTile(key, isRange, tile) {
+  if (key === "x" || key === "X") return () => pick(tile, { isRange });
+  if (key === " " && document.activeElement === handleOf(tile)) return () => pick(tile, { isRange });
+  if (key === "f") return () => toggleFavorite(tile);
+  if (key === "Delete") return () => remove([tile]).catch(tellError);
 }
 
 function move(tile, how) {
   const all = tiles();
-  // An arrow begins to walk only where nothing else has the focus: elsewhere it scrolls.
+  // An arrow begins to walk only where nothing else has the focus: elsewhere it scrolls, as Home and End do.
+  if (!tile && how !== MOVES.ArrowRight && how !== MOVES.ArrowDown) return false;
   if (!tile && document.activeElement !== document.body && document.activeElement.id !== "main") return false;
   const to = !tile ? all.find((each) => each.getBoundingClientRect().top >= 0) : typeof how === "number" ? all[all.indexOf(tile) + how] : how(tile);
   if (to) {
