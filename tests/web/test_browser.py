@@ -214,7 +214,9 @@ async def test_hostile_pictures_and_prompts_run_nothing(
         assert alt == HOSTILE_PROMPT
         await page.goto(f"/images/{image_id}")
         assert await page.locator("h1").inner_text() == HOSTILE_PROMPT
-        assert await page.locator("main script, main svg:not(.icon), iframe, object, embed, base").count() == 0
+        assert (
+            await page.locator("main script, main svg:not(.icon), iframe, object, embed, base").count() == 0
+        )
         await page.wait_for_timeout(300)
         await shoot(page, tmp_path, "hostile")
         await page.goto("/?" + urlencode({"owner": HOSTILE_PROMPT}))

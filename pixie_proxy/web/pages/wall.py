@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from pixie_proxy.web.html import page
 from pixie_proxy.web.pictures import IMAGE_PX, LIST_PX, picture_of, size_px
 from pixie_proxy.web.texts import t
 
-_PER_PAGE = 36
+_PER_PAGE = 30
 _COLLECTIONS = 100
 """As many of the newest are offered as a filter."""
 
@@ -57,7 +58,7 @@ class _Choices:
 
 
 async def wall(request: web.Request) -> web.Response:
-    """List the images that the viewer may see, newest first. A filter that makes no sense finds nothing, and says why."""
+    """List the images that the viewer may see, newest first. A filter without sense finds nothing, and says why."""
     context, viewer = context_of(request), request[USER]
     after, before = (queries.cursor(request, name, "img", "an image") for name in ("after", "before"))
     if after is not None:
@@ -70,7 +71,9 @@ async def wall(request: web.Request) -> web.Response:
     try:
         asked = _read(request, chosen)
         found = await _list(request, asked, after, before)
-        if before is not None and not found.has_more:  # the way back ends here: a full first page, not the few newer
+        if (
+            before is not None and not found.has_more
+        ):  # the way back ends here: a full first page, not the few newer
             before, found = None, await _list(request, asked)
     except InvalidValue as exc:
         fault = None if exc.param == "q" else exc.message  # half a question is no fault while one types
@@ -113,9 +116,7 @@ async def _list(
     request: web.Request, asked: _Asked, after: str | None = None, before: str | None = None
 ) -> Page[Seen]:
     viewer, span = request[USER], asked.span
-    walk = Walk(
-        since_us=span.since_us, until_us=span.until_us, after=after, before=before, limit=span.limit
-    )
+    walk = Walk(since_us=span.since_us, until_us=span.until_us, after=after, before=before, limit=span.limit)
 
     def work(tx: Tx) -> Page[Seen]:
         found = asked.filters.page(tx, viewer, walk)
@@ -135,10 +136,8 @@ def _choices(tx: Tx, viewer: User, chosen: Mapping[str, str]) -> _Choices:
     if model is not None and model not in models:
         models = [*models, model]
     if shelf is not None and all(each.id != shelf for each in shelves):
-        try:
+        with suppress(NotFound):
             shelves = [*shelves, collections.find(tx, shelf, viewer)]
-        except NotFound:
-            pass
     return _Choices(owners=owners, models=models, collections=shelves)
 
 
@@ -160,7 +159,7 @@ def _chips(
     chosen: Mapping[str, str], choices: _Choices, view: Mapping[str, str]
 ) -> list[tuple[str, dict[str, str]]]:
     """Say each filter that is set, and give what is left without it. Question and view stand in their own places."""
-    names = {
+    names: dict[str, str] = {
         **{each.id: each.name for each in choices.collections},
         **{kind: t(f"wall.kind.{kind}") for kind in KINDS},
         **{visibility: t(f"wall.visibility.{visibility}") for visibility in VISIBILITIES},
