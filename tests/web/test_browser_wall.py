@@ -76,8 +76,8 @@ async def test_rows_endless_and_the_way_back(
     size: str,
 ) -> None:
     """A row is of one height, nothing moves while pictures load, pages follow, and back is the same image and place."""
-    monkeypatch.setattr(wall, "_PER_PAGE", 24)
-    made = await hang(proxy, upstream, 80)
+    monkeypatch.setattr(wall, "_PER_PAGE", 16)
+    made = await hang(proxy, upstream, 52)
     async with watched(chromium, proxy, size) as page:
         await signed_in(page)
         await all_load(page)
@@ -93,20 +93,20 @@ async def test_rows_endless_and_the_way_back(
             }).observe({ type: 'layout-shift', buffered: true }); setTimeout(() => done(sum), 100); })"""
         )
         assert moved < 0.01
-        for at in (24, 48, 72):
+        for at in (16, 32, 48):
             await eventually(lambda at=at: _reaches(page, at))  # type: ignore[misc]
         assert (await ids(page)) == made[: len(await ids(page))]
-        wanted = tile(page, made[66])
+        wanted = tile(page, made[45])
         await wanted.scroll_into_view_if_needed()
         before = await wanted.bounding_box()
         await wanted.locator("a").click()
-        await page.wait_for_url(f"**/images/{made[66]}")
+        await page.wait_for_url(f"**/images/{made[45]}")
         await page.go_back()
         await wanted.wait_for()
         await eventually(lambda: _is_at(wanted, before))
-        assert await focused(page) == made[66]
+        assert await focused(page) == made[45]
         await page.evaluate("scrollTo(0, 1e6)")
-        await expect(tiles(page)).to_have_count(80)
+        await expect(tiles(page)).to_have_count(52)
         assert await ids(page) == made
         assert await page.locator('a[rel="next"]').count() == 0
 
