@@ -18,11 +18,10 @@ from pixie_proxy.index import Index, Tx, browsing
 from pixie_proxy.index.seen import Seen, look
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.media import EXTENSIONS
-from pixie_proxy.records import User, id_time_us
+from pixie_proxy.records import User, id_time_us, is_id
 from pixie_proxy.web import filters, queries
 from pixie_proxy.web.context import USER, context_of
 from pixie_proxy.web.edge import begin_stream
-from pixie_proxy.web.filters import Filters
 from pixie_proxy.web.wire.images import exported_json
 
 MAX_IMAGES = 5_000
@@ -30,20 +29,14 @@ MAX_IMAGES = 5_000
 
 _PAGE = 200
 _NAMES = (filters.NAMES - {"deleted"}) | {"since", "until"}
+_MAX_IDS = 200
+"""As many as the first line of a request has room for."""
 
 
 async def export(request: web.Request) -> web.StreamResponse:
     """Stream an archive of what a list would show, oldest first. It breaks off where an image can't be read whole."""
     context, viewer = context_of(request), request[USER]
-    queries.check_names(request, _NAMES)
-    asked = filters.read(request)
-    span = Walk(
-        since_us=queries.time_us(request, "since"),
-        until_us=queries.time_us(request, "until"),
-        order="asc",
-        limit=_PAGE,
-    )
-    ids = await _find(context.index, viewer, asked, span)
+    ids = await (_named if "ids" in request.query else _find)(request)
     response = web.StreamResponse(
         headers={
             "Content-Disposition": 'attachment; filename="images.zip"',
@@ -62,8 +55,30 @@ async def export(request: web.Request) -> web.StreamResponse:
     return response
 
 
-async def _find(index: Index, viewer: User, asked: Filters, span: Walk) -> list[str]:
-    """List the ids of all that is asked for. Raises InvalidValue where there are too many."""
+async def _named(request: web.Request) -> list[str]:
+    """List those of the ids in `ids` that the caller may see, oldest first. Raises InvalidValue."""
+    queries.check_names(request, {"ids"})
+    ids = request.query["ids"].split(",")
+    if len(ids) > _MAX_IDS or not all(is_id(each, "img") for each in ids):
+        message = f"'ids' must be 1 to {_MAX_IDS} ids of images, with commas between."
+        raise InvalidValue(message, param="ids")
+    viewer = request[USER]
+    return [
+        record.id
+        for record in await context_of(request).index.read(lambda tx: browsing.visible(tx, viewer, ids))
+    ]
+
+
+async def _find(request: web.Request) -> list[str]:
+    """List the ids of all that is asked for, oldest first. Raises InvalidValue where there are too many."""
+    queries.check_names(request, _NAMES)
+    index, viewer, asked = context_of(request).index, request[USER], filters.read(request)
+    span = Walk(
+        since_us=queries.time_us(request, "since"),
+        until_us=queries.time_us(request, "until"),
+        order="asc",
+        limit=_PAGE,
+    )
     ids: list[str] = []
     has_more = True
     while has_more:

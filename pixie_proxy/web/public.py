@@ -12,7 +12,7 @@ from pixie_proxy.web.context import context_of
 from pixie_proxy.web.html import page
 from pixie_proxy.web.pictures import IMAGE_PX, LIST_PX, picture_of, size_px
 
-_PER_PAGE = 24
+_PER_PAGE = 30
 
 
 async def wall(request: web.Request) -> web.Response:

@@ -23,9 +23,9 @@ _PLACEHOLDER = (
 
 
 async def thumbnail(request: web.Request) -> web.StreamResponse:
-    """Serve an image made small to a caller who may see it."""
+    """Serve an image made small to a caller who may see it; one in the trash to those who may restore it."""
     size_px = asked_size(request)
-    record = await context_of(request).library.get(request.match_info["id"], request[USER])
+    record = await context_of(request).library.find(request.match_info["id"], request[USER])
     return await serve(request, record, size_px)
 
 

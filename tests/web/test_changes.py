@@ -129,9 +129,11 @@ async def test_deleting_and_restoring(proxy: RunningProxy) -> None:
     state = state_of(proxy, image)
     assert state is not None
     assert state["images"][image["id"]]["deleted_us"] >= before_s * 1_000_000
-    for more in ("", "/content", "/thumbnail"):
+    for more in ("", "/content"):
         for key in (MEMBER_KEY, ADMIN_KEY, OTHER_KEY):
             assert (await send(proxy, "GET", image, more, key=key))[0] == 404
+    for key, status in ((MEMBER_KEY, 200), (ADMIN_KEY, 200), (OTHER_KEY, 404)):
+        assert (await proxy.request("GET", image["thumbnail_url"], key=key))[0] == status
     assert not await link_works(proxy, image["url"])
     assert await listed(proxy) == []
     (thrown,) = await listed(proxy, "?deleted=true")
@@ -140,7 +142,7 @@ async def test_deleting_and_restoring(proxy: RunningProxy) -> None:
         image["id"],
         None,
         None,
-        None,
+        image["thumbnail_url"],
     ]
     status, restored = await send(proxy, "POST", image, "/restore")
     assert (status, restored) == (200, {**image, "url": restored["url"]})

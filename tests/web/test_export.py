@@ -99,6 +99,25 @@ async def test_an_archive_holds_nothing_that_is_not_theirs(proxy: RunningProxy) 
         assert len(files) == len(seen)
 
 
+async def test_an_archive_of_images_by_name(proxy: RunningProxy) -> None:
+    """Those that are named and may be seen, each once, oldest first; a name that is none, or too many, are refused."""
+    (first,), (_,), (hidden,) = await make(proxy), await make(proxy), await make(proxy, OTHER_KEY)
+    await change(proxy, hidden, OTHER_KEY, visibility="private")
+    latest = f"img_{'v' * 26}"
+    named = [hidden["id"], first["id"], first["id"], latest]
+    told, files = await exported(proxy, f"?ids={','.join(named)}")
+    assert ([each["id"] for each in told], len(files)) == ([first["id"]], 1)
+    assert await exported(proxy, f"?ids={latest}") == ([], {})
+    for query, param in (
+        ("ids=", "ids"),
+        (f"ids={','.join([latest] * 201)}", "ids"),
+        ("ids=../x", "ids"),
+        (f"ids={latest}&owner=me", "owner"),
+    ):
+        status, _, body = await proxy.request("GET", f"{EXPORT}?{query}")
+        assert (status, error_of(body)["param"]) == (400, param)
+
+
 async def test_an_archive_has_a_limit(
     proxy: RunningProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -143,6 +143,7 @@ async def test_answers_are_as_they_are_described(proxy: RunningProxy, upstream: 
     bulk = {"ids": [image.rpartition("/")[2], "img_x"], "action": "tag", "tags": ["fox"]}
     await see("POST /v1/images/bulk", "/v1/images/bulk", json=bulk)
     await see("GET /v1/images/export", "/v1/images/export?tag=fox")
+    await see("GET /v1/images/export", f"/v1/images/export?ids={bulk['ids'][0]}")
     collection = await see("POST /v1/collections", "/v1/collections", json={"name": "Foxes"})
     path = f"/v1/collections/{collection['id']}"
     await see("GET /v1/collections/{collection}", path)

@@ -125,10 +125,11 @@ async def test_filters(proxy: RunningProxy, upstream: ScriptedUpstream) -> None:
 
 
 def _options(page: str) -> list[str]:
-    """Give the values of all choices, a star behind those that are chosen."""
+    """Give the values of the choices of owner and model, a star behind those that are chosen."""
+    fields = re.findall(r'<select name="(?:owner|model)">(.*?)</select>', page, re.DOTALL)
     return [
         value + ("*" if selected else "")
-        for value, selected in re.findall(r'<option value="([^"]*)"( selected)?>', page)
+        for value, selected in re.findall(r'<option value="([^"]*)"( selected)?>', "".join(fields))
     ]
 
 
@@ -355,7 +356,8 @@ HARMLESS_TAGS = {
         "nav",
         "section",
     ),
-    *("article", "figure", "dl", "dt", "dd", "code", "pre", "i", "br", "details", "summary", "datalist"),
+    *("article", "figure", "dl", "dt", "dd", "code", "pre", "i", "br", "datalist"),
+    *("details", "summary", "dialog", "fieldset", "legend", "output", "kbd"),
 }
 
 

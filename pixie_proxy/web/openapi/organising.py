@@ -63,7 +63,11 @@ ORGANISING = Subject(
             answer=_DONE,
         ),
         "GET /v1/images/export": Operation(
-            query={**{name: said for name, said in FILTERS.items() if name != "deleted"}, **SPAN},
+            query={
+                **{name: said for name, said in FILTERS.items() if name != "deleted"},
+                **SPAN,
+                "ids": TEXT,
+            },
             answer={"application/zip": {"type": "string", "format": "binary"}},
             errors=(StorageUnavailable,),
         ),

@@ -44,7 +44,7 @@ def image_json(seen: Seen, viewer: User, url: str, base_path: str = "/v1/images"
         "visibility": record.visibility,
         "url": url if is_own and is_there else None,
         "content_url": f"{path}/content" if is_there else None,
-        "thumbnail_url": f"{path}/thumbnail" if is_there else None,
+        "thumbnail_url": f"{path}/thumbnail",
         "placeholder": placeholder_uri(record),
         "animated": record.is_animated,
         "parents": seen.parents,
