@@ -145,7 +145,8 @@ async def test_deleting_and_restoring(proxy: RunningProxy) -> None:
         image["thumbnail_url"],
     ]
     status, restored = await send(proxy, "POST", image, "/restore")
-    assert (status, restored) == (200, {**image, "url": restored["url"]})
+    looked_at = {name: restored[name] for name in ("url", "placeholder", "animated")}
+    assert (status, restored) == (200, {**image, **looked_at})
     assert [await link_works(proxy, each["url"]) for each in (image, restored)] == [False, True]
     state = state_of(proxy, image)
     assert state is not None
