@@ -8,12 +8,15 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from _pytest.nodeid import NodeId
 
 from benchmarks import promises
 from tests.support.figures import FigureBook, RecordFigure, record
+from tests.support.postgres import PROGRAMS as POSTGRES_PROGRAMS
+from tests.support.postgres import Server, running_postgres
 from tests.support.proxy import RunningProxy, run_proxy
 from tests.support.s3_servers import CEPH_PROGRAMS, SWIFT_PROGRAMS, S3Server, running_ceph, running_swift
 from tests.support.upstream import ScriptedUpstream
@@ -21,6 +24,8 @@ from tests.support.upstream import ScriptedUpstream
 log = logging.getLogger(__name__)
 
 ProxyFactory = Callable[..., AbstractAsyncContextManager[RunningProxy]]
+
+IndexOf = Callable[[Path], dict[str, Any]]
 
 _STATEMENTS = promises.ids_by_test(promises.load())
 
@@ -95,6 +100,25 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         require(program)
     with running_swift(tmp_path_factory.mktemp("swift")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """Run a PostgreSQL server, for as long as this worker lives: a test takes a database of its own there."""
+    for program in POSTGRES_PROGRAMS:
+        require(program)
+    with running_postgres() as server:
+        server.make_template()
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def index_of(request: pytest.FixtureRequest) -> IndexOf:
+    """Give the settings that choose the index of a data directory: the test runs with each database."""
+    if request.param == "sqlite":
+        return lambda _: {}
+    house: IndexOf = request.getfixturevalue("postgres").house
+    return house
 
 
 def require(program: str) -> str:

@@ -57,6 +57,7 @@ async def make_first_admin(index: Index, data_dir: Path, brought_key: str | None
 
 
 def _sync(tx: Tx, declared: Sequence[DeclaredUser]) -> None:
+    raise_version(tx)
     now_us = time.time_ns() // 1000
     digests: list[str] = []
     for person in declared:
@@ -83,7 +84,6 @@ def _sync(tx: Tx, declared: Sequence[DeclaredUser]) -> None:
         )
     users.revoke_undeclared(tx, digests, now_us)
     users.disable_undeclared(tx, [person.name for person in declared])
-    raise_version(tx)
 
 
 def _write_secret(path: Path, text: str) -> None:

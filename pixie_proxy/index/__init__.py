@@ -1,7 +1,11 @@
-"""The index: everything that is looked up, in one database. Here is the contract; `sqlite` keeps it.
+"""The index: everything that is looked up, in one database. Here is the contract; `sqlite` and `postgres` keep it.
 
 `tests/index/test_contract.py` is the specification. A *work* is a plain function over a `Tx` without side effects
-(it may run twice); the queries by subject in this package are the only places with SQL.
+(it may run twice); the queries by subject in this package are the only places with SQL, which both databases read.
+
+SQLite runs one writing work after the other, PostgreSQL many at once. So a work that decides by what it has read first
+writes a row by which all such works take turns: an account (`accounts.lock`), the accounts' version, an image, a
+collection, a folder's note. Behind that write each statement sees all that others have committed.
 """
 
 from __future__ import annotations

@@ -80,6 +80,11 @@ def get(tx: Tx, image_id: str) -> ImageRecord | None:
     return None if row is None else _image(row)
 
 
+def lock(tx: Tx, image_id: str) -> None:
+    """Keep every other change off an image until this transaction ends."""
+    tx.run("UPDATE images SET link_epoch = link_epoch WHERE id = :id", id=image_id)
+
+
 def visible(tx: Tx, viewer: User, image_ids: Sequence[str]) -> list[ImageRecord]:
     """Give those of some images that `viewer` may see and that are in no trash, oldest first."""
     if not image_ids:
@@ -176,6 +181,11 @@ def count(tx: Tx) -> int:
 def remove(tx: Tx, image_id: str, request_id: str) -> None:
     """Remove an image for good, and with it the answer that brought it."""
     tx.run("DELETE FROM images WHERE id = :id", id=image_id)
+    forget_answer(tx, request_id)
+
+
+def forget_answer(tx: Tx, request_id: str) -> None:
+    """Let an answer not be given again: images of it are gone."""
     tx.run("UPDATE requests SET skeleton = NULL WHERE id = :id", id=request_id)
 
 
