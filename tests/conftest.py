@@ -8,7 +8,6 @@ import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from _pytest.nodeid import NodeId
@@ -25,7 +24,7 @@ log = logging.getLogger(__name__)
 
 ProxyFactory = Callable[..., AbstractAsyncContextManager[RunningProxy]]
 
-IndexOf = Callable[[Path], dict[str, Any]]
+KeepIndex = Callable[[Path], None]
 
 _STATEMENTS = promises.ids_by_test(promises.load())
 
@@ -113,12 +112,12 @@ def postgres() -> Iterator[Server]:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def index_of(request: pytest.FixtureRequest) -> IndexOf:
-    """Give the settings that choose the index of a data directory: the test runs with each database."""
+def keep_index(request: pytest.FixtureRequest) -> KeepIndex:
+    """Choose where the index of a data directory is, before anything is run on it: the test runs with each database."""
     if request.param == "sqlite":
-        return lambda _: {}
-    house: IndexOf = request.getfixturevalue("postgres").house
-    return house
+        return lambda _: None
+    keep: KeepIndex = request.getfixturevalue("postgres").keep_index
+    return keep
 
 
 def require(program: str) -> str:

@@ -98,7 +98,11 @@ def purge(tx: Tx, before_us: int, most: int) -> list[PurgedImage]:
         before=before_us,
         most=most,
     )
-    gone = [row for row in rows if tx.run("DELETE FROM images" + _OVERDUE + " AND id = :id", id=row["id"], before=before_us)]
+    gone = [
+        row
+        for row in rows
+        if tx.run("DELETE FROM images" + _OVERDUE + " AND id = :id", id=row["id"], before=before_us)
+    ]
     for row in gone:
         images.forget_answer(tx, row["request_id"])
     return [PurgedImage(row["id"], row["request_id"], row["ref"].rsplit("/", 1)[-1]) for row in gone]

@@ -37,7 +37,9 @@ async def open_pg(postgres: Server) -> AsyncIterator[OpenPostgres]:
     opened: list[PostgresIndex] = []
     url = postgres.database()
 
-    async def open_one(connections: int = 6, at: str = url, read_limit_s: float | None = None) -> PostgresIndex:
+    async def open_one(
+        connections: int = 6, at: str = url, read_limit_s: float | None = None
+    ) -> PostgresIndex:
         index = await open_postgres(at, connections=connections, read_limit_s=read_limit_s)
         opened.append(index)
         return index

@@ -47,6 +47,16 @@ def url_of(data_dir: Path) -> str | None:
     return _urls.get(data_dir)
 
 
+def section_of(data_dir: Path) -> dict[str, Any]:
+    """Give the section `index` of the settings for a data directory."""
+    return {"url": url} if (url := url_of(data_dir)) else {}
+
+
+def environment_of(data_dir: Path) -> dict[str, str]:
+    """Give the same as variables, for a command."""
+    return {"PIXIE_INDEX__URL": url} if (url := url_of(data_dir)) else {}
+
+
 def rows(url: str, sql: str) -> list[dict[str, Any]]:
     """Read from a database."""
     with psycopg.connect(url, row_factory=dict_row) as link:
@@ -62,7 +72,9 @@ class Server:
         self.port = free_port()
         self._options = _OPTIONS | options
         self._names = count()
-        self._run("initdb", "-D", self._data, "-A", "trust", "-U", "postgres", "-N", "--no-locale", "-E", "UTF8")
+        self._run(
+            "initdb", "-D", self._data, "-A", "trust", "-U", "postgres", "-N", "--no-locale", "-E", "UTF8"
+        )
 
     @property
     def _data(self) -> str:
@@ -73,11 +85,31 @@ class Server:
         """Give the process that all others of the server come from."""
         return int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
 
+    def children(self) -> list[int]:
+        """Give the server's other processes, of which each connection has one."""
+        path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
+        return [int(pid) for pid in path.read_text().split()]
+
+    def files_with(self, secret: bytes) -> list[str]:
+        """Name the files of databases that hold these bytes; the server's log of changes is none of them."""
+        found = (self.folder / "data" / "base").rglob("*")
+        return [str(path) for path in found if path.is_file() and secret in path.read_bytes()]
+
     def start(self) -> None:
         """Start, or recover from a crash, and wait until it takes connections."""
         options = " ".join(f"-c {name}={value}" for name, value in self._options.items())
         log = str(self.folder / "log")
-        self._run("pg_ctl", "-D", self._data, "-w", "-l", log, "-o", f"-p {self.port} -k {self.folder} {options}", "start")
+        self._run(
+            "pg_ctl",
+            "-D",
+            self._data,
+            "-w",
+            "-l",
+            log,
+            "-o",
+            f"-p {self.port} -k {self.folder} {options}",
+            "start",
+        )
 
     def stop(self, mode: str = "fast") -> None:
         """Stop; `immediate` is a crash."""
@@ -105,10 +137,9 @@ class Server:
         self.execute(f"CREATE DATABASE {name}" + ("" if is_empty else f" TEMPLATE {_TEMPLATE}"))
         return self.url(name)
 
-    def house(self, data_dir: Path) -> dict[str, Any]:
-        """Give the settings by which a proxy keeps the index of a data directory in a database of its own."""
+    def keep_index(self, data_dir: Path) -> None:
+        """Let all that a test runs on a data directory keep its index in a database of its own."""
         _urls[data_dir] = self.database()
-        return {"index": {"url": _urls[data_dir]}}
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(

@@ -12,12 +12,12 @@ from typing import TypeVar
 
 import psycopg
 
-from pixie_proxy.errors import ConfigError, IndexUnavailable
+from pixie_proxy.errors import IndexUnavailable
 from pixie_proxy.index import Tx
 from pixie_proxy.index.lane import Lane
 from pixie_proxy.index.postgres.schema import TABLES, migrate
 from pixie_proxy.index.postgres.session import InDoubt, Session, status_of
-from pixie_proxy.index.postgres.target import About, Target
+from pixie_proxy.index.postgres.target import About, Target, told
 from pixie_proxy.index.postgres.trouble import translate
 from pixie_proxy.index.trouble import unavailable
 from pixie_proxy.threads import WorkerThreads
@@ -43,9 +43,12 @@ class PostgresIndex:
         self._read_limit_s = read_limit_s
         limit_ms = 0 if read_limit_s is None else round(read_limit_s * 1000)
         readers = max(1, connections // 3)
-        self._writers = [Session(target, self._threads, is_reader=False) for _ in range(connections - readers)]
+        self._writers = [
+            Session(target, self._threads, is_reader=False) for _ in range(connections - readers)
+        ]
         self._readers = [
-            Session(target, self._threads, is_reader=True, statement_timeout_ms=limit_ms) for _ in range(readers)
+            Session(target, self._threads, is_reader=True, statement_timeout_ms=limit_ms)
+            for _ in range(readers)
         ]
         self._writes = Lane(self._writers, 1, patience_s=PATIENCE_S)
         self._reads = Lane(self._readers, 1, patience_s=PATIENCE_S)
@@ -135,7 +138,7 @@ async def open_postgres(
 def _prepare(target: Target, must_exist: bool) -> About:
     """See that the database may be our index, and bring it to our schema."""
     try:
-        link, about = target.connect(lock_timeout_ms=0)
+        link, about = target.connect(is_patient=True)
         try:
             migrate(link, must_exist=must_exist)
         finally:
@@ -143,15 +146,6 @@ def _prepare(target: Target, must_exist: bool) -> About:
     except (psycopg.Error, IndexUnavailable) as exc:
         raise told(target, exc) from exc
     return about
-
-
-def told(target: Target, exc: BaseException) -> IndexUnavailable | ConfigError:
-    """Say to an operator what PostgreSQL said: its first line names host, user and database, and no password."""
-    error = translate(exc)
-    cause = exc.__cause__ if isinstance(exc, IndexUnavailable) else exc
-    said = str(cause).strip().partition("\n")[0] if isinstance(cause, psycopg.Error) else ""
-    message = error.message if isinstance(error, IndexUnavailable) else "The index can't be opened."
-    return unavailable(f"{target.spoken}: {message}" + (f" ({said})" if said else ""), cause)
 
 
 def _rewrite(target: Target) -> None:

@@ -54,6 +54,7 @@ class Session:
         self._begin_sql = _BEGIN_READING if is_reader else _BEGIN_WRITING
         self._statement_timeout_ms = statement_timeout_ms
         self._link: Link | None = None
+        self._is_over = False
 
     async def hop(self, function: Callable[..., T], *args: object) -> T:
         """Run a function in a thread. Once asked it runs, whatever becomes of the asker."""
@@ -70,10 +71,13 @@ class Session:
             link.close()
 
     def hang_up(self) -> None:
-        """Cut the connection off under a statement that hangs, from any thread."""
-        with suppress(OSError, psycopg.Error, AttributeError):
-            with socket.socket(fileno=os.dup(self._link.fileno())) as wire:  # type: ignore[union-attr]
-                wire.shutdown(socket.SHUT_RDWR)
+        """Cut the connection off under a statement that hangs, from any thread. There will be no other."""
+        self._is_over = True
+        link = self._link
+        with suppress(OSError, psycopg.Error):
+            if link is not None:
+                with socket.socket(fileno=os.dup(link.fileno())) as wire:
+                    wire.shutdown(socket.SHUT_RDWR)
 
     def _run(self, work: Work) -> Outcome:
         error: BaseException = unavailable(AWAY)
@@ -124,6 +128,8 @@ class Session:
 
     def _connected(self) -> Link:
         if self._link is None or self._link.closed:
+            if self._is_over:
+                raise unavailable(AWAY)
             try:
                 self._link, _ = self._target.connect(statement_timeout_ms=self._statement_timeout_ms)
             except ConfigError as exc:  # what was so at the start is not so any more

@@ -6,14 +6,14 @@ A server that acknowledges what it may lose, or can't keep every text, is refuse
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.rows import dict_row
 
-from pixie_proxy.errors import ConfigError
+from pixie_proxy.errors import ConfigError, IndexUnavailable
 from pixie_proxy.index.postgres.trouble import AWAY, translate
 from pixie_proxy.index.postgres.tx import adapt
 from pixie_proxy.index.trouble import unavailable
@@ -84,7 +84,7 @@ class About(NamedTuple):
 class Target:
     """A database, by libpq's own parameters, of which the password is one: never show them."""
 
-    _parameters: dict[str, Any]
+    _parameters: dict[str, Any] = field(repr=False)
 
     @classmethod
     def of(cls, url: str) -> Target:
@@ -107,17 +107,17 @@ class Target:
         """Name it without secrets."""
         said = self._parameters
         host, port = said.get("host") or said.get("hostaddr") or "localhost", said.get("port")
-        return f"postgresql://{host}{f':{port}' if port else ''}/{said.get('dbname') or said.get('user') or ''}"
+        return (
+            f"postgresql://{host}{f':{port}' if port else ''}/{said.get('dbname') or said.get('user') or ''}"
+        )
 
     @property
     def has_password(self) -> bool:
         """Tell whether the address itself holds a secret."""
         return "password" in self._parameters or "sslpassword" in self._parameters
 
-    def connect(
-        self, *, statement_timeout_ms: int = 0, lock_timeout_ms: int = LOCK_TIMEOUT_MS
-    ) -> tuple[Link, About]:
-        """Open a connection. Blocks. Raises IndexUnavailable, and ConfigError where no index may be there."""
+    def connect(self, *, statement_timeout_ms: int = 0, is_patient: bool = False) -> tuple[Link, About]:
+        """Open a connection; one that `is_patient` waits for locks without an end. Blocks. Raises IndexUnavailable, and ConfigError where no index may be there."""
         try:
             link: Link = psycopg.connect(
                 make_conninfo(**(_DEFAULTS | self._parameters)), autocommit=True, row_factory=dict_row
@@ -129,7 +129,11 @@ class Target:
             adapt(link)
             row = link.execute(
                 _LOOK,
-                {"lock": str(lock_timeout_ms), "statement": str(statement_timeout_ms), "idle": str(IDLE_TIMEOUT_MS)},
+                {
+                    "lock": str(0 if is_patient else LOCK_TIMEOUT_MS),
+                    "statement": str(statement_timeout_ms),
+                    "idle": str(IDLE_TIMEOUT_MS),
+                },
             ).fetchone()
             about = About(**{name: (row or {})[name] for name in About._fields})
             if about.fault is not None:
@@ -144,3 +148,12 @@ class Target:
                 raise
             raise error from exc
         return link, about
+
+
+def told(target: Target, exc: BaseException) -> IndexUnavailable:
+    """Say to an operator what PostgreSQL said: its first line names host, user and database, and no password."""
+    error = translate(exc)
+    cause = exc.__cause__ if isinstance(exc, IndexUnavailable) else exc
+    said = str(cause).strip().partition("\n")[0] if isinstance(cause, psycopg.Error) else ""
+    message = error.message if isinstance(error, IndexUnavailable) else "The index can't be opened."
+    return unavailable(f"{target.spoken}: {message}" + (f" ({said})" if said else ""), cause)

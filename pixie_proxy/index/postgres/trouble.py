@@ -29,7 +29,7 @@ ADVICE = {
     "55P03": _BUSY,
     "57014": "Reading the index took too long and was given up. Ask for less, or try again later.",
 }
-"""What a client reads when PostgreSQL can't work, by the code of an error or of its class; all else is our own fault."""
+"""What a client reads when PostgreSQL can't work, by the code of an error or of its class; all else is our fault."""
 
 _AGAIN = frozenset({"40001", "40P01"})
 """Who was in somebody's way has only to try again."""
