@@ -13,6 +13,7 @@ from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.index import Index
 from pixie_proxy.index.checkup import Checkup, look_at_index
+from pixie_proxy.index.migrate import migrations
 from pixie_proxy.index.sqlite import integrity_fault, open_sqlite
 from pixie_proxy.storage import Storage
 from pixie_proxy.storage.local import LocalStorage
@@ -85,7 +86,7 @@ async def open_index(
     No read takes longer than `read_limit_s`: it is ended with IndexUnavailable.
     """
     if settings.index.url is not None:
-        with _postgres():
+        with postgres():
             from pixie_proxy.index.postgres import open_postgres
 
             return await open_postgres(
@@ -113,7 +114,7 @@ def check_index(settings: Settings) -> None:
 def examine_index(settings: Settings) -> Checkup | None:
     """Look at the index from outside; None where there is none. Blocks. Raises ConfigError, IndexUnavailable."""
     if settings.index.url is not None:
-        with _postgres():
+        with postgres():
             from pixie_proxy.index.postgres.checkup import look_at_postgres
 
             return look_at_postgres(settings.index.url.get_secret_value())
@@ -145,8 +146,14 @@ def open_upstream(settings: Settings) -> Upstream:
     return OpenAIUpstream(upstream)
 
 
+def newest_schema() -> int:
+    """Give the version of the index that this program works with."""
+    return max(migrations())
+
+
 @contextmanager
-def _postgres() -> Iterator[None]:
+def postgres() -> Iterator[None]:
+    """Import what only PostgreSQL needs in here. Raises ConfigError where it is not installed."""
     try:
         yield
     except ImportError as exc:

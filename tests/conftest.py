@@ -24,7 +24,9 @@ log = logging.getLogger(__name__)
 
 ProxyFactory = Callable[..., AbstractAsyncContextManager[RunningProxy]]
 
-KeepIndex = Callable[[Path], None]
+KeepIndex = Callable[[Path], object]
+IN_SQLITE_AND_TORTURE_BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.torture)]
+"""For `keep_index`, where the suite has no time for both databases."""
 
 _STATEMENTS = promises.ids_by_test(promises.load())
 

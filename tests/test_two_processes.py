@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import KeepIndex
+from tests.conftest import IN_SQLITE_AND_TORTURE_BOTH, KeepIndex
 from tests.support.figures import RecordFigure
 from tests.support.outside import json_of
 from tests.support.pictures import png
@@ -109,6 +109,7 @@ def key_of(limit: str) -> str:
     return f"px-{limit}"
 
 
+@pytest.mark.parametrize("keep_index", IN_SQLITE_AND_TORTURE_BOTH, indirect=True)
 async def test_a_limit_is_exact_over_two_processes_at_once(
     tmp_path: Path, upstream: ScriptedUpstream, keep_index: KeepIndex
 ) -> None:

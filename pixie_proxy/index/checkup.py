@@ -161,7 +161,8 @@ def _sample(tx: Tx) -> SampleImage | None:
 def _models_used(tx: Tx) -> tuple[str, ...]:
     since = id_floor("req", time.time_ns() // 1000 - _USED_WITHIN_US)
     rows = tx.all(
-        "SELECT DISTINCT model FROM (SELECT model FROM requests WHERE id >= :since ORDER BY id DESC LIMIT :most) newest",
+        "SELECT DISTINCT model FROM"
+        " (SELECT model FROM requests WHERE id >= :since ORDER BY id DESC LIMIT :most) newest",
         since=since,
         most=_LOOKED_AT,
     )

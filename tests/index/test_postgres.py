@@ -15,12 +15,13 @@ import pytest
 
 from pixie_proxy.errors import ConfigError, IndexUnavailable
 from pixie_proxy.index import Tx, postgres, settings
-from pixie_proxy.index.migrate import migrations, statements
 from pixie_proxy.index.migrate import migrate as migrate_sqlite
+from pixie_proxy.index.migrate import migrations, statements
 from pixie_proxy.index.postgres import PostgresIndex, open_postgres, schema
 from pixie_proxy.index.postgres.checkup import look_at_postgres
 from pixie_proxy.index.postgres.target import About, Target
 from pixie_proxy.index.postgres.tx import NUL, rewritten
+from pixie_proxy.index.tables import TABLES
 from tests.index.conftest import OpenPostgres
 from tests.support.postgres import Server, rows, running_postgres
 from tests.support.waiting import eventually
@@ -407,14 +408,14 @@ def test_both_databases_have_the_same_tables(postgres: Server) -> None:
         version = migrate_sqlite(lite)
         ours = {
             (table, name, {"BLOB": "bytea", "INTEGER": "bigint"}.get(kind, kind.lower()), not not_null)
-            for table in schema.TABLES
+            for table in TABLES
             for _, name, kind, not_null, _, _ in lite.execute(f"PRAGMA table_info({table})")
         }
     url = postgres.database()
     theirs = {
         (row["table_name"], row["column_name"], row["data_type"], row["is_nullable"] == "YES")
         for row in rows(url, "SELECT * FROM information_schema.columns WHERE table_schema = 'public'")
-        if row["table_name"] in schema.TABLES
+        if row["table_name"] in TABLES
     }
     assert theirs == ours
     assert version == max(migrations(schema.MIGRATIONS))
@@ -433,7 +434,7 @@ def test_every_text_is_compared_byte_by_byte(postgres: Server) -> None:
 def test_every_table_is_scrubbed_and_moved(postgres: Server) -> None:
     """No table is missing in the list of all."""
     found = rows(postgres.database(), "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
-    assert {row["tablename"] for row in found} - {"schema_version"} == {*schema.TABLES}
+    assert {row["tablename"] for row in found} - {"schema_version"} == {*TABLES}
 
 
 def test_statements_of_both_are_read_alike() -> None:

@@ -63,6 +63,12 @@ def rows(url: str, sql: str) -> list[dict[str, Any]]:
         return [*link.execute(sql.encode())]
 
 
+def execute(url: str, sql: str) -> None:
+    """Change a database, or do what is no transaction."""
+    with psycopg.connect(url, autocommit=True) as link:
+        link.execute(sql.encode())
+
+
 class Server:
     """A PostgreSQL server in a folder of its own; it trusts everybody on the loopback."""
 
@@ -121,8 +127,7 @@ class Server:
 
     def execute(self, sql: str, database: str = "postgres") -> None:
         """Run a statement that is no transaction."""
-        with psycopg.connect(self.url(database), autocommit=True) as link:
-            link.execute(sql.encode())
+        execute(self.url(database), sql)
 
     def make_template(self) -> None:
         """Make the database that those of tests are copies of."""
@@ -137,9 +142,10 @@ class Server:
         self.execute(f"CREATE DATABASE {name}" + ("" if is_empty else f" TEMPLATE {_TEMPLATE}"))
         return self.url(name)
 
-    def keep_index(self, data_dir: Path) -> None:
-        """Let all that a test runs on a data directory keep its index in a database of its own."""
-        _urls[data_dir] = self.database()
+    def keep_index(self, data_dir: Path, *, is_empty: bool = False) -> str:
+        """Let all that a test runs on a data directory keep its index in a database of its own; give its address."""
+        _urls[data_dir] = self.database(is_empty=is_empty)
+        return _urls[data_dir]
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(

@@ -15,10 +15,11 @@ import psycopg
 from pixie_proxy.errors import IndexUnavailable
 from pixie_proxy.index import Tx
 from pixie_proxy.index.lane import Lane
-from pixie_proxy.index.postgres.schema import TABLES, migrate
+from pixie_proxy.index.postgres.schema import migrate
 from pixie_proxy.index.postgres.session import InDoubt, Session, status_of
 from pixie_proxy.index.postgres.target import About, Target, told
 from pixie_proxy.index.postgres.trouble import translate
+from pixie_proxy.index.tables import TABLES
 from pixie_proxy.index.trouble import unavailable
 from pixie_proxy.threads import WorkerThreads
 

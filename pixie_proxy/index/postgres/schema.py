@@ -17,28 +17,6 @@ from pixie_proxy.index.postgres.target import Link
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
-TABLES = (
-    "users",
-    "keys",
-    "accounts",
-    "requests",
-    "images",
-    "settings",
-    "sessions",
-    "states_to_write",
-    "deliveries",
-    "refusals",
-    "corrections",
-    "acts",
-    "shares",
-    "parents",
-    "image_tags",
-    "favorites",
-    "collections",
-    "collection_images",
-)
-"""Each behind those that it refers to."""
-
 _TURN = 0x7069786965
 """The number of the advisory lock."""
 

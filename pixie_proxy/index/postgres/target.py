@@ -25,12 +25,11 @@ LOCK_TIMEOUT_MS = 5_000
 IDLE_TIMEOUT_MS = 10_000
 """How long a transaction may stand still: of a proxy that was stopped or cut off its server takes the locks away."""
 
-NAME = "pixie_proxy"
-"""What the server calls us."""
+NAME, COPIER = "pixie_proxy", "pixie_proxy migrate-index"
+"""What the server calls those who work with the index, and one who copies it as a whole."""
 
 _DEFAULTS: dict[str, str | int] = {
     "connect_timeout": 5,
-    "application_name": NAME,
     "client_encoding": "utf8",
     "keepalives_idle": 10,
     "keepalives_interval": 5,
@@ -116,11 +115,18 @@ class Target:
         """Tell whether the address itself holds a secret."""
         return "password" in self._parameters or "sslpassword" in self._parameters
 
-    def connect(self, *, statement_timeout_ms: int = 0, is_patient: bool = False) -> tuple[Link, About]:
-        """Open a connection; one that `is_patient` waits for locks without an end. Blocks. Raises IndexUnavailable, and ConfigError where no index may be there."""
+    def connect(
+        self, *, statement_timeout_ms: int = 0, is_patient: bool = False, name: str = NAME
+    ) -> tuple[Link, About]:
+        """Open a connection; one that `is_patient` waits for locks without an end. Blocks.
+
+        Raises IndexUnavailable, and ConfigError where no index may be there.
+        """
         try:
             link: Link = psycopg.connect(
-                make_conninfo(**(_DEFAULTS | self._parameters)), autocommit=True, row_factory=dict_row
+                make_conninfo(**(_DEFAULTS | self._parameters | {"application_name": name})),
+                autocommit=True,
+                row_factory=dict_row,
             )
         except psycopg.Error as exc:
             error = translate(exc)
