@@ -14,6 +14,7 @@ from pixie_proxy.errors import ConfigError
 from pixie_proxy.index import Index
 from pixie_proxy.index.checkup import Checkup, look_at_index
 from pixie_proxy.index.migrate import migrations
+from pixie_proxy.index.places import Place, SqlitePlace
 from pixie_proxy.index.sqlite import integrity_fault, open_sqlite
 from pixie_proxy.storage import Storage
 from pixie_proxy.storage.local import LocalStorage
@@ -144,6 +145,20 @@ def open_upstream(settings: Settings) -> Upstream:
             "or try the proxy without one: pixie demo"
         )
     return OpenAIUpstream(upstream)
+
+
+def index_file(settings: Settings) -> SqlitePlace:
+    """Name the file that a SQLite index of these settings is in."""
+    return SqlitePlace(settings.server.data_dir / INDEX_FILE)
+
+
+def index_place(settings: Settings) -> Place:
+    """Name where the index of the settings is, as a whole. Raises ConfigError."""
+    if settings.index.url is None:
+        return index_file(settings)
+    with postgres():
+        from pixie_proxy.index.postgres.place import PostgresPlace
+    return PostgresPlace(settings.index.url.get_secret_value())
 
 
 def newest_schema() -> int:

@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import click
 
@@ -18,10 +13,10 @@ from pixie_proxy.cli.auditing import progress
 from pixie_proxy.cli.options import config_options
 from pixie_proxy.cli.places import settings_of
 from pixie_proxy.config import Settings, load_settings
-from pixie_proxy.disk import fsync_directory
 from pixie_proxy.errors import ConfigError
-from pixie_proxy.index import Tx
+from pixie_proxy.index.places import Place, SqlitePlace
 from pixie_proxy.index.transfer import Moved, count, is_empty, transfer
+from pixie_proxy.spool.area import is_alive, processes_in
 
 _PLACE = "sqlite|postgres|postgresql://…|FILE|FILE.yaml"
 _NAMES = ("postgresql://", "postgres://")
@@ -62,7 +57,7 @@ def command(source: str, target: str, *, as_json: bool, config: Path | None, dat
         raise ConfigError(f"migrate-index: {there.spoken} is where the index is now. Nothing was changed")
     begun = time.monotonic()
     _check(here, there)
-    with here.reading() as old, there.writing() as new:
+    with here.snapshot() as old, there.fresh() as new:
         if not is_empty(new):
             raise ConfigError(
                 f"migrate-index: {there.spoken} is not empty: give a new file, or a new database. Nothing was changed"
@@ -86,113 +81,25 @@ def command(source: str, target: str, *, as_json: bool, config: Path | None, dat
         _show(moved, there, seconds)
 
 
-class _Place(Protocol):
-    """Where an index is or shall be."""
-
-    @property
-    def spoken(self) -> str:
-        """Name it without secrets."""
-
-    def schema(self) -> int:
-        """Give its version; 0 where nothing is there."""
-
-    def is_served(self) -> bool:
-        """Tell whether a proxy works with it, as far as that can be seen."""
-
-    def reading(self) -> AbstractContextManager[Tx]:
-        """Read it as it is at one moment."""
-
-    def writing(self) -> AbstractContextManager[Tx]:
-        """Make it, in one transaction."""
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: Path
-
-    @property
-    def spoken(self) -> str:
-        return str(self.path.absolute())
-
-    def schema(self) -> int:
-        from pixie_proxy.index.copying import open_beside, schema
-
-        if not self.path.exists() or not self.path.stat().st_size:
-            return 0
-        with open_beside(self.path) as tx:
-            return schema(tx)
-
-    def is_served(self) -> bool:
-        from pixie_proxy.spool.area import is_alive, processes_in
-
-        spool = self.path.parent / "spool"
-        return spool.is_dir() and any(is_alive(spool, each.name) for each in processes_in(spool))
-
-    @contextmanager
-    def reading(self) -> Iterator[Tx]:
-        from pixie_proxy.index.copying import open_snapshot
-
-        with open_snapshot(self.path) as tx:
-            yield tx
-
-    @contextmanager
-    def writing(self) -> Iterator[Tx]:
-        from pixie_proxy.index.migrate import open_new
-
-        is_ours = not self.path.exists()
-        try:
-            with open_new(self.path) as tx:
-                yield tx
-        except BaseException:
-            if is_ours:
-                self.path.unlink(missing_ok=True)
-            raise
-        fsync_directory(self.path.parent)
-
-
-class _Database:
-    def __init__(self, url: str) -> None:
-        with backends.postgres():
-            from pixie_proxy.index.postgres import copying
-            from pixie_proxy.index.postgres.target import Target
-
-        self._copying = copying
-        self.target = Target.of(url)
-
-    @property
-    def spoken(self) -> str:
-        return self.target.spoken
-
-    def schema(self) -> int:
-        return self._copying.schema(self.target)
-
-    def is_served(self) -> bool:
-        return self._copying.servers(self.target) > 0
-
-    def reading(self) -> AbstractContextManager[Tx]:
-        return self._copying.open_snapshot(self.target)
-
-    def writing(self) -> AbstractContextManager[Tx]:
-        return self._copying.open_new(self.target)
-
-
-def _place(named: str, settings: Settings) -> _Place:
+def _place(named: str, settings: Settings) -> Place:
     """Understand how an operator names an index. Raises ConfigError."""
     if named.endswith((".yaml", ".yml")):
         settings = settings_of(Path(named))
         named = "postgres" if backends.is_postgres(settings) else "sqlite"
     if named == "sqlite":
-        return _File(settings.server.data_dir / backends.INDEX_FILE)
+        return SqlitePlace(settings.server.data_dir / backends.INDEX_FILE)
     if named == "postgres":
-        if settings.index.url is None:
+        if not backends.is_postgres(settings):
             raise ConfigError(
                 "migrate-index: index.url is empty: which database is meant? Nothing was changed"
             )
-        return _Database(settings.index.url.get_secret_value())
+        return backends.index_place(settings)
     if not named.startswith(_NAMES):
         path = Path(named.removeprefix("sqlite://"))
-        return _File(path / backends.INDEX_FILE if path.is_dir() else path)
-    database = _Database(named)
+        return SqlitePlace(path / backends.INDEX_FILE if path.is_dir() else path)
+    with backends.postgres():
+        from pixie_proxy.index.postgres.place import PostgresPlace
+    database = PostgresPlace(named)
     if database.target.has_password:
         raise ConfigError(
             "migrate-index: everybody on this host can read a command line: leave the password out of it (PGPASSWORD, "
@@ -201,7 +108,7 @@ def _place(named: str, settings: Settings) -> _Place:
     return database
 
 
-def _check(here: _Place, there: _Place) -> None:
+def _check(here: Place, there: Place) -> None:
     """See that the index may be copied. Raises ConfigError."""
     found, known = here.schema(), backends.newest_schema()
     if found == 0:
@@ -218,22 +125,30 @@ def _check(here: _Place, there: _Place) -> None:
     _check_unserved(here, there)
 
 
-def _check_unserved(here: _Place, there: _Place) -> None:
+def _check_unserved(here: Place, there: Place) -> None:
     """See that nobody writes what would be lost. Raises ConfigError."""
     for place in (here, there):
-        if place.is_served():
+        if _is_served(place):
             raise ConfigError(
                 f"migrate-index: a proxy works with {place.spoken}: stop it, or it writes what is not copied. "
                 "Nothing was changed"
             )
 
 
-def _show(moved: list[Moved], there: _Place, seconds: float) -> None:
+def _is_served(place: Place) -> bool:
+    """Tell whether a proxy works with an index, as far as that can be seen."""
+    if not isinstance(place, SqlitePlace):
+        return place.servers() > 0
+    spool = place.path.parent / "spool"
+    return spool.is_dir() and any(is_alive(spool, each.name) for each in processes_in(spool))
+
+
+def _show(moved: list[Moved], there: Place, seconds: float) -> None:
     show_table(
         ("table", "rows", "sha256 of both"),
         [(each.table, f"{each.rows:,}", each.sha256[:16]) for each in moved],
     )
     rows = sum(each.rows for each in moved)
     click.echo(f"\n{there.spoken}: {rows:,} rows, each as it was, in {seconds:,} s.")
-    setting = "index.url: postgresql://…" if isinstance(there, _Database) else "index.url: null"
-    click.echo(f"Next: {setting} in the settings{os.linesep}      pixie doctor{os.linesep}      pixie serve")
+    setting = "index.url: null" if isinstance(there, SqlitePlace) else "index.url: postgresql://…"
+    click.echo(f"Next: {setting} in the settings, then: pixie doctor, pixie serve")

@@ -32,13 +32,14 @@ async def used(tmp_path: Path, upstream: ScriptedUpstream) -> Path:
         await outside.settled(data)
         images = await outside.gallery(proxy)
         one = f"/v1/images/{images[0]['id']}"
-        for method, path, body in (
+        changes: tuple[tuple[str, str, Any], ...] = (
             ("POST", one, {"visibility": "team", "tags": ["fox", "zoo"]}),
             ("POST", f"{one}/shares", {"password": "open sesame"}),
             ("POST", f"{one}/favorite", None),
             ("POST", "/v1/collections", {"name": "foxes"}),
-        ):
-            status, _, said = await proxy.request(method, path, json=body)
+        )
+        for method, path, asked in changes:
+            status, _, said = await proxy.request(method, path, json=asked)
             assert status < 300, (path, status, said)
     return data
 
@@ -48,7 +49,7 @@ async def run(data: Path, *arguments: str) -> Ended:
 
 
 def rows_of(data: Path, table: str, key: tuple[str, ...]) -> list[dict[str, Any]]:
-    return outside.rows(data, f"SELECT * FROM {table} ORDER BY {", ".join(key)}")  # noqa: S608
+    return outside.rows(data, "SELECT * FROM " + table + " ORDER BY " + ", ".join(key))  # noqa: S608
 
 
 async def test_an_index_goes_there_and_back(
