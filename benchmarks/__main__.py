@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import kept, machine, page, servers, speed, start, weight
+from benchmarks import gallery, kept, machine, page, servers, speed, start, weight
 from benchmarks.answers import SEED, answer
 from benchmarks.bench import Bench
 from benchmarks.plan import FULL, QUICK, Plan
@@ -36,6 +36,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "memory": weight.memory,
     "uploads": weight.forms,
     "kept": kept.kept,
+    "gallery": gallery.gallery,
 }
 _MEASURED = ("pixie_proxy", "benchmarks/*.py")
 """Whose changes make a commit's figures another's."""

@@ -29,6 +29,8 @@ class Plan:
     uploads: int = 20
     files: int = 16
     file_bytes: int = 50 * MB
+    images: int = 1_000_000
+    asked_each: int = 40
 
     @property
     def upload_bytes(self) -> int:
@@ -54,6 +56,8 @@ QUICK = Plan(
     uploads=4,
     files=4,
     file_bytes=10 * MB,
+    images=100_000,
+    asked_each=10,
 )
 
 

@@ -95,22 +95,30 @@ def proxy(
     *,
     launcher: list[str] | None = None,
     storage: dict[str, Any] | None = None,
+    users: list[dict[str, str]] | None = None,
+    data_dir: Path | None = None,
 ) -> Server:
     """Set up the proxy with everything on and a data folder of its own; `launcher` goes before its module.
 
-    Images lie in the data folder, unless a `storage` section says where.
+    Images lie in the data folder, unless a `storage` section says where. `users` are declared instead of the one who
+    sends load; a `data_dir` is one that there is already.
     """
     number = sum(1 for _ in folder.glob("proxy-*.yaml"))
     port = free_port()
     settings = {
-        "server": {"host": HOST, "port": port, "data_dir": str(folder / f"proxy-{number}"), "drain_s": 5},
+        "server": {
+            "host": HOST,
+            "port": port,
+            "data_dir": str(data_dir or folder / f"proxy-{number}"),
+            "drain_s": 5,
+        },
         "upstream": {"base_url": f"{upstream_url}/v1", "api_key": "sk-benchmark"},
         "limits": {
             "requests_per_minute": 10_000_000,
             "images_per_minute": 10_000_000,
             "concurrent_requests": 10_000,
         },
-        "users": [{"name": "bench", "key": KEY, "role": "member"}],
+        "users": users or [{"name": "bench", "key": KEY, "role": "member"}],
         "storage": storage,
     }
     config = folder / f"proxy-{number}.yaml"

@@ -11,7 +11,10 @@ collection, a folder's note. Behind that write each statement sees all that othe
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from pixie_proxy.index.searching import Search
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -19,6 +22,10 @@ Row = Mapping[str, Any]
 
 class Tx(Protocol):
     """One transaction. Values go in as `:name` parameters only."""
+
+    @property
+    def search(self) -> Search:
+        """Search prompts as this database does."""
 
     def all(self, sql: str, **params: object) -> list[Row]:
         """Return every row."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pixie_proxy.index import Row, Tx
-from pixie_proxy.index.walking import Walk
+from pixie_proxy.index.walking import Walk, asked
 from pixie_proxy.records import Page
 
 
@@ -49,20 +49,9 @@ def insert(tx: Tx, act: Act) -> None:
 
 def page(tx: Tx, walk: Walk, *, user_id: str | None = None, action: str | None = None) -> Page[Act]:
     """List acts, of all or about one user."""
-    filters = walk.filters("a.id") + [
-        fragment
-        for fragment, value in (("a.user_id = :user_id", user_id), ("a.action = :action", action))
-        if value is not None
-    ]
+    conditions = asked({"a.user_id = :user_id": user_id, "a.action = :action": action})
     rows = tx.all(
-        _SELECT
-        + (" WHERE " + " AND ".join(filters) if filters else "")
-        + " ORDER BY a.id"
-        + walk.direction
-        + " LIMIT :rows",
-        user_id=user_id,
-        action=action,
-        **walk.values("act"),
+        _SELECT + walk.along("a.id", conditions), user_id=user_id, action=action, **walk.values("act")
     )
     return walk.page([_act(row) for row in rows])
 

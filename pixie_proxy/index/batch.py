@@ -18,7 +18,7 @@ import aiosqlite
 from pixie_proxy.disk import FULL
 from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import IndexUnavailable
-from pixie_proxy.index import Row
+from pixie_proxy.index import Row, search
 from pixie_proxy.index.lane import Outcome, Work
 from pixie_proxy.index.lock import LockTimeout
 from pixie_proxy.index.trouble import disk_error, translate, unavailable
@@ -30,6 +30,7 @@ class SqliteTx:
     """One transaction on one connection; its rows are `sqlite3.Row`."""
 
     __slots__ = ("_execute",)
+    search = search
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Run statements on this connection."""

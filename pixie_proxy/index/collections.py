@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pixie_proxy.index import Row, Tx
 from pixie_proxy.index.shelves import Shelf
-from pixie_proxy.index.walking import Walk
+from pixie_proxy.index.walking import Walk, asked
 from pixie_proxy.records import Collection, Page, User
 
 _SELECT = (
@@ -45,18 +45,11 @@ def count(tx: Tx, owner_id: str) -> int:
 
 def page(tx: Tx, viewer: User, walk: Walk, *, owner_id: str | None = None) -> Page[Collection]:
     """List one's own collections and those shared with the team; for admins every one."""
-    filters = walk.filters("c.id")
-    if owner_id is not None:
-        filters.append("c.owner_id = :owner_id")
+    conditions = asked({"c.owner_id = :owner_id": owner_id})
     if not viewer.is_admin:
-        filters.append("(c.owner_id = :viewer OR c.visibility = 'team')")
+        conditions.append("(c.owner_id = :viewer OR c.visibility = 'team')")
     rows = tx.all(
-        _SELECT
-        + (" WHERE " + " AND ".join(filters) if filters else "")
-        + f" ORDER BY c.id{walk.direction} LIMIT :rows",
-        viewer=viewer.id,
-        owner_id=owner_id,
-        **walk.values("col"),
+        _SELECT + walk.along("c.id", conditions), viewer=viewer.id, owner_id=owner_id, **walk.values("col")
     )
     return walk.page([_collection(row) for row in rows])
 
@@ -104,9 +97,9 @@ def shelf(collection_id: str) -> Shelf:
     """Name the images of a collection."""
     return Shelf(
         source="collection_images s",
-        condition="s.collection_id = :collection_id AND s.image_id = i.id",
+        condition="s.collection_id = :collection_id",
         values={"collection_id": collection_id},
-        key="s.image_id",
+        image_id="s.image_id",
     )
 
 

@@ -44,7 +44,7 @@ def shelf(user_id: str) -> Shelf:
     """Name the images that a user likes."""
     return Shelf(
         source="favorites f",
-        condition="f.user_id = :liked_by AND f.image_id = i.id",
+        condition="f.user_id = :liked_by",
         values={"liked_by": user_id},
-        key="f.image_id",
+        image_id="f.image_id",
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pixie_proxy.index import Row, Tx
-from pixie_proxy.index.walking import Walk
+from pixie_proxy.index.walking import Walk, asked
 from pixie_proxy.records import Kind, Page, State
 
 
@@ -65,23 +65,17 @@ def page(
     state: State | None = None,
 ) -> Page[PastCall]:
     """List calls, of one user or of all."""
-    filters = walk.filters("r.id") + [
-        fragment
-        for fragment, value in (
-            ("r.user_id = :owner_id", owner_id),
-            ("r.key_id = :key_id", key_id),
-            ("r.model = :model", model),
-            ("r.kind = :kind", kind),
-            ("r.state = :state", state),
-        )
-        if value is not None
-    ]
+    conditions = asked(
+        {
+            "r.user_id = :owner_id": owner_id,
+            "r.key_id = :key_id": key_id,
+            "r.model = :model": model,
+            "r.kind = :kind": kind,
+            "r.state = :state": state,
+        }
+    )
     rows = tx.all(
-        _SELECT
-        + (" WHERE " + " AND ".join(filters) if filters else "")
-        + " ORDER BY r.id"
-        + walk.direction
-        + " LIMIT :rows",
+        _SELECT + walk.along("r.id", conditions),
         owner_id=owner_id,
         key_id=key_id,
         model=model,

@@ -1,4 +1,4 @@
-"""The queries for stored images: keep, find, and list them page by page under the visibility rule."""
+"""The queries for stored images: keep, find, change and remove them. Whole lists of them are in `browsing`."""
 
 from __future__ import annotations
 
@@ -6,25 +6,15 @@ import json
 from collections.abc import Sequence
 
 from pixie_proxy.index import Row, Tx
-from pixie_proxy.index.lists import named
-from pixie_proxy.index.shelves import Shelf, source_of, values_of
-from pixie_proxy.index.walking import Walk
-from pixie_proxy.records import VISIBILITIES, ImageRecord, Kind, Page, StoredImage, User, Visibility
+from pixie_proxy.records import ImageRecord, Kind, StoredImage, Visibility
 
-_SELECT = (
+SELECT = (
     "SELECT i.id, i.request_id, i.position, i.owner_id, u.name AS owner_name, i.ref, i.mime, i.size_bytes,"
     " i.width, i.height, i.sha256, i.revised_prompt, i.visibility, i.link_epoch, i.created_us, i.deleted_us,"
     " i.expires_us, i.kind, i.model, r.prompt, r.params, r.cost_micros, i.siblings, i.damage, i.tags"
     " FROM images i JOIN users u ON u.id = i.owner_id JOIN requests r ON r.id = i.request_id"
 )
-_OWN = "i.owner_id = :viewer"
-_NOT_ERASED = "i.owner_id NOT IN (SELECT d.id FROM users d WHERE d.deleted_us IS NOT NULL)"
-"""Not of a user who was deleted and whose images go page by page."""
-_SEEN: dict[Visibility, str] = {
-    "private": "i.visibility = 'private'",
-    "team": "i.visibility = 'team'",
-    "public": "i.visibility = 'public'",
-}
+"""What `image_of` reads, of images `i`."""
 
 
 def insert(
@@ -45,8 +35,10 @@ def insert(
 
     `siblings` is how many images the call made, if these are not all of them. Returns how many are new.
     """
-    return sum(
-        tx.run(
+    new = [
+        image
+        for image in images
+        if tx.run(
             "INSERT INTO images (id, request_id, position, owner_id, ref, mime, size_bytes, width, height, sha256,"
             " revised_prompt, visibility, created_us, expires_us, kind, model, siblings)"
             " VALUES (:id, :request_id, :position, :owner_id, :ref, :mime, :size_bytes, :width, :height, :sha256,"
@@ -70,14 +62,17 @@ def insert(
             model=model,
             siblings=siblings or len(images),
         )
-        for image in images
-    )
+        > 0
+    ]
+    for image in new:
+        tx.search.add(tx, image.id)
+    return len(new)
 
 
 def get(tx: Tx, image_id: str) -> ImageRecord | None:
     """Find an image by id, a deleted one too; who may see it is for the caller to judge."""
-    row = tx.one(_SELECT + " WHERE i.id = :id AND u.deleted_us IS NULL", id=image_id)
-    return None if row is None else _image(row)
+    row = tx.one(SELECT + " WHERE i.id = :id AND u.deleted_us IS NULL", id=image_id)
+    return None if row is None else image_of(row)
 
 
 def lock(tx: Tx, image_id: str) -> None:
@@ -85,26 +80,10 @@ def lock(tx: Tx, image_id: str) -> None:
     tx.run("UPDATE images SET link_epoch = link_epoch WHERE id = :id", id=image_id)
 
 
-def visible(tx: Tx, viewer: User, image_ids: Sequence[str]) -> list[ImageRecord]:
-    """Give those of some images that `viewer` may see and that are in no trash, oldest first."""
-    if not image_ids:
-        return []
-    those, values = named("image", image_ids)
-    rows = tx.all(
-        _SELECT
-        + f" WHERE i.id IN {those} AND i.deleted_us IS NULL AND "
-        + seen_by(viewer)
-        + " ORDER BY i.id",
-        viewer=viewer.id,
-        **values,
-    )
-    return [_image(row) for row in rows]
-
-
 def of_request(tx: Tx, request_id: str) -> list[ImageRecord]:
     """Give the images of a call in their order, deleted ones too."""
-    rows = tx.all(_SELECT + " WHERE i.request_id = :id ORDER BY i.position", id=request_id)
-    return [_image(row) for row in rows]
+    rows = tx.all(SELECT + " WHERE i.request_id = :id ORDER BY i.position", id=request_id)
+    return [image_of(row) for row in rows]
 
 
 def set_visibility(tx: Tx, image_id: str, visibility: Visibility, *, raises_epoch: bool) -> bool:
@@ -189,143 +168,8 @@ def forget_answer(tx: Tx, request_id: str) -> None:
     tx.run("UPDATE requests SET skeleton = NULL WHERE id = :id", id=request_id)
 
 
-def page(
-    tx: Tx,
-    viewer: User,
-    walk: Walk,
-    *,
-    owner_id: str | None = None,
-    model: str | None = None,
-    kind: Kind | None = None,
-    visibility: Visibility | None = None,
-    deleted: bool = False,
-    shelves: Sequence[Shelf] = (),
-) -> Page[ImageRecord]:
-    """List what `viewer` may see: their own images and those shared with the team, admins every one.
-
-    `deleted` lists the trash instead: one's own, for admins everybody's. Of `shelves` an image must lie in each.
-    """
-    rights = _rights(viewer, owner_id, visibility, deleted=deleted)
-    if shelves and not deleted:  # which is walked along once, past what may not be seen
-        rights = [(seen_by(viewer),)]
-    if not rights:
-        return Page(items=[], has_more=False)
-    filters = [
-        fragment
-        for fragment, value in (
-            ("i.owner_id = :owner_id", owner_id),
-            ("i.model = :model", model),
-            ("i.kind = :kind", kind),
-            ("i.visibility = :visibility", visibility),
-        )
-        if value is not None
-    ]
-    source, within, key = source_of(shelves)
-    filters += [
-        *within,
-        *walk.filters(key),
-        "i.deleted_us IS NOT NULL" if deleted else "i.deleted_us IS NULL",
-    ]
-    filters.append(_NOT_ERASED)
-    walks = [
-        f"SELECT i.id FROM {source} WHERE "
-        + " AND ".join([*filters, *right])
-        + f" ORDER BY {key}"
-        + walk.direction
-        + " LIMIT :rows"
-        for right in rights
-    ]
-    rows = tx.all(
-        _SELECT
-        + " WHERE i.id IN ("
-        + " UNION ALL ".join([f"SELECT w{n}.id FROM ({one}) w{n}" for n, one in enumerate(walks)])
-        + ") ORDER BY i.id"
-        + walk.direction
-        + " LIMIT :rows",
-        viewer=viewer.id,
-        owner_id=owner_id,
-        model=model,
-        kind=kind,
-        visibility=visibility,
-        **values_of(shelves),
-        **walk.values("img"),
-    )
-    return walk.page([_image(row) for row in rows])
-
-
-def public_page(tx: Tx, walk: Walk) -> Page[ImageRecord]:
-    """List what anyone may see."""
-    filters = [_SEEN["public"], "i.deleted_us IS NULL", *walk.filters("i.id")]
-    rows = tx.all(
-        _SELECT + " WHERE " + " AND ".join(filters) + " ORDER BY i.id" + walk.direction + " LIMIT :rows",
-        **walk.values("img"),
-    )
-    return walk.page([_image(row) for row in rows])
-
-
-def owners(tx: Tx, viewer: User) -> list[str]:
-    """Name everyone with images that `viewer` may see. A look or two into an index a user, however many images."""
-    rows = tx.all(
-        "SELECT u.name FROM users u WHERE u.deleted_us IS NULL AND "
-        + _has_seen(viewer, "i.owner_id = u.id")
-        + " ORDER BY u.name",
-        viewer=viewer.id,
-    )
-    return [row["name"] for row in rows]
-
-
-def models(tx: Tx, viewer: User) -> list[str]:
-    """Name the models of the images that `viewer` may see: from one model to the next along the index."""
-    rows = tx.all(
-        "WITH RECURSIVE each_model (model) AS ("
-        "SELECT min(i.model) FROM images i WHERE i.deleted_us IS NULL"
-        " UNION ALL SELECT (SELECT min(i.model) FROM images i WHERE i.deleted_us IS NULL AND i.model > m.model)"
-        " FROM each_model m WHERE m.model IS NOT NULL)"
-        " SELECT m.model FROM each_model m WHERE m.model IS NOT NULL AND "
-        + _has_seen(viewer, "i.model = m.model")
-        + " ORDER BY m.model",
-        viewer=viewer.id,
-    )
-    return [row["model"] for row in rows]
-
-
-def seen_by(viewer: User) -> str:
-    """Write the condition for an image that `viewer` may see, for whatever is asked about it; it names `:viewer`."""
-    rights = _rights(viewer, None, None, deleted=False)
-    return "(" + " OR ".join([" AND ".join(right) for right in rights]) + ")"
-
-
-def _has_seen(viewer: User, what: str) -> str:
-    """Write the condition that there is an image of this kind which `viewer` may see."""
-    rights = _rights(viewer, None, None, deleted=False)
-    looks = [
-        "EXISTS (SELECT 1 FROM images i WHERE i.deleted_us IS NULL AND " + " AND ".join([what, *right]) + ")"
-        for right in rights
-    ]
-    return "(" + " OR ".join(looks) + ")"
-
-
-def _rights(
-    viewer: User, owner_id: str | None, visibility: Visibility | None, *, deleted: bool
-) -> list[tuple[str, ...]]:
-    """Say what a viewer may see as conditions of which exactly one holds; each is a walk along an index of its own.
-
-    As one condition with OR, a listing would walk past every image that others keep private.
-    """
-    if deleted:
-        return [() if viewer.is_admin else (_OWN,)]
-    rights: list[tuple[str, ...]] = []
-    for each in VISIBILITIES:
-        if visibility not in (None, each):
-            continue
-        if each != "private" or viewer.is_admin:
-            rights.append((_SEEN[each],))
-        elif owner_id in (None, viewer.id):
-            rights.append((_SEEN[each], _OWN))
-    return rights
-
-
-def _image(row: Row) -> ImageRecord:
+def image_of(row: Row) -> ImageRecord:
+    """Read a row of `SELECT`."""
     return ImageRecord(
         id=row["id"],
         request_id=row["request_id"],

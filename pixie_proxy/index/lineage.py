@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from pixie_proxy.index import Tx, images
+from pixie_proxy.index import Tx
 from pixie_proxy.index.lists import named
+from pixie_proxy.index.rights import seen_by
 from pixie_proxy.index.shelves import Shelf
 from pixie_proxy.records import ImageRecord, User
 
@@ -23,7 +24,7 @@ def find(tx: Tx, viewer: User, digests: Iterable[str]) -> tuple[str, ...]:
             # `|| ''`: of two plain comparisons SQLite puts one's value into the other, and then knows no index for it.
             "SELECT i.id FROM images i WHERE substr(i.sha256, 1, 16) = :start AND i.sha256 || '' = :sha256"
             " AND i.deleted_us IS NULL AND "
-            + images.seen_by(viewer)
+            + seen_by(viewer)
             + " ORDER BY CASE WHEN i.owner_id = :viewer THEN 0 ELSE 1 END, i.id DESC LIMIT 1",
             viewer=viewer.id,
             start=digest[:_START_CHARACTERS],
@@ -61,9 +62,10 @@ def parents(tx: Tx, viewer: User, records: Iterable[ImageRecord]) -> dict[str, l
         return {}
     those, values = named("request", asked)
     rows = tx.all(
-        "SELECT p.request_id, p.parent_id FROM parents p JOIN images i ON i.id = p.parent_id"
-        " WHERE i.deleted_us IS NULL AND "
-        + images.seen_by(viewer)
+        # A CROSS JOIN, lest SQLite walk along all images that `viewer` may see: see `shelves.source_of`.
+        "SELECT p.request_id, p.parent_id FROM parents p CROSS JOIN images i"
+        " WHERE i.id = p.parent_id AND i.deleted_us IS NULL AND "
+        + seen_by(viewer)
         + f" AND p.request_id IN {those} ORDER BY p.request_id, p.position",
         viewer=viewer.id,
         **values,
@@ -78,6 +80,7 @@ def children(parent_id: str) -> Shelf:
     """Name the images that were made of one. Whether that one may be seen is for the caller to judge."""
     return Shelf(
         source="parents p CROSS JOIN images c",
-        condition="p.parent_id = :parent_id AND c.request_id = p.request_id AND c.id = i.id",
+        condition="p.parent_id = :parent_id AND c.request_id = p.request_id",
         values={"parent_id": parent_id},
+        image_id="c.id",
     )

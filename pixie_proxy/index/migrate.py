@@ -10,16 +10,20 @@ from __future__ import annotations
 import os
 import re
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pixie_proxy.disk.watch import room
 from pixie_proxy.errors import ConfigError
-from pixie_proxy.index import Tx
+from pixie_proxy.index import Tx, search
+from pixie_proxy.index.batch import SqliteTx
 from pixie_proxy.index.copying import copy_index, open_beside, open_copy, schema
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+
+_FILLED: dict[str, Callable[[Tx], None]] = {"0012_search": search.fill}
+"""What SQL alone can't do for the rows that there are: done with the step, in its transaction."""
 
 _SPARE_BYTES = 16 * 1024 * 1024
 
@@ -65,7 +69,7 @@ def migrate(connection: sqlite3.Connection, folder: Path = MIGRATIONS) -> int:
     """
     for number, path in migrations(folder).items():
         if schema_version(connection) < number:
-            _apply(connection, number, path.read_text(encoding="utf-8"))
+            _apply(connection, number, path)
     version = schema_version(connection)
     check_schema(version, folder)
     return version
@@ -106,8 +110,8 @@ def _version_of(path: Path) -> int:
 
 
 def _check_room(path: Path) -> None:
-    """See that a copy has room, and the migration too: it may write as much again into its log."""
-    needed_bytes = 2 * path.stat().st_size + _SPARE_BYTES
+    """See that a copy has room, and the migration too: it may write more than is there into its log."""
+    needed_bytes = 4 * path.stat().st_size + _SPARE_BYTES
     free_bytes = room(path.parent).free_bytes
     if free_bytes < needed_bytes:
         raise ConfigError(
@@ -116,12 +120,16 @@ def _check_room(path: Path) -> None:
         )
 
 
-def _apply(connection: sqlite3.Connection, number: int, script: str) -> None:
+def _apply(connection: sqlite3.Connection, number: int, path: Path) -> None:
     connection.execute("BEGIN EXCLUSIVE")
     try:
         if schema_version(connection) < number:  # another process may have been here while we waited
-            for statement in statements(script):
+            for statement in statements(path.read_text(encoding="utf-8")):
                 connection.execute(statement)
+            if path.stem in _FILLED:
+                connection.row_factory, usual = sqlite3.Row, connection.row_factory
+                _FILLED[path.stem](SqliteTx(connection))
+                connection.row_factory = usual
             connection.execute(f"PRAGMA user_version = {number:d}")
         connection.execute("COMMIT")
     except BaseException:

@@ -11,12 +11,13 @@ import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import ConfigError, IndexUnavailable
-from pixie_proxy.index import Tx
+from pixie_proxy.index import Tx, search
 from pixie_proxy.index.batch import BatchConnection
 from pixie_proxy.index.bounds import ReadLimit, WriteAheadLog
 from pixie_proxy.index.lane import Lane
@@ -90,7 +91,10 @@ class SqliteIndex:
         return result
 
     async def scrub(self) -> None:
-        """Write the database anew, then empty the log, for which alone our readers pause."""
+        """Forget words of removed images, write the database anew, then empty the log: for that our readers pause."""
+        is_first = True
+        while await self.write(partial(search.scrub, is_first=is_first)):
+            is_first = False
         while self._log_keeper is not None:
             await asyncio.wait({self._log_keeper})
         if not await asyncio.shield(self._keep_log(rewrites=True)):

@@ -21,7 +21,7 @@ def shelf(tag: str) -> Shelf:
     """Name the images that have a tag."""
     return Shelf(
         source="image_tags t",
-        condition="t.tag = :tag AND t.image_id = i.id",
+        condition="t.tag = :tag",
         values={"tag": tag},
-        key="t.image_id",
+        image_id="t.image_id",
     )

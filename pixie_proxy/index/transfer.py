@@ -55,6 +55,7 @@ def transfer(source: Tx, target: Tx, progress: Progress = lambda _rows, _bytes: 
         for page in _pages(source, table, key):
             _insert(target, table, page)
             progress(len(page), len(_written(page)))
+    target.search.fill(target)
     return [_compared(source, target, table, key, progress) for table, key in TABLES.items()]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
@@ -10,6 +10,11 @@ from pixie_proxy.records import IdKind, Page, id_floor
 
 T = TypeVar("T")
 Order = Literal["asc", "desc"]
+
+
+def asked(conditions: Mapping[str, object]) -> list[str]:
+    """Give those conditions for which there is a value: what is None, nobody asked for."""
+    return [condition for condition, value in conditions.items() if value is not None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,15 +50,20 @@ class Walk:
         return " DESC" if (self.order == "desc") != self._backwards else " ASC"
 
     def filters(self, column: str) -> list[str]:
-        """Write the conditions on the column of the ids, for `values`."""
+        """Write the bounds of the walk as conditions on the column of the ids, for `values`."""
         bounds = {"since": self.since_us, "until": self.until_us, "upper": self._upper, "lower": self._lower}
         comparisons = {"since": ">=", "until": "<", "upper": "<", "lower": ">"}
         return [
             f"{column} {comparisons[name]} :{name}" for name, bound in bounds.items() if bound is not None
         ]
 
+    def along(self, column: str, conditions: Iterable[str] = ()) -> str:
+        """Write the end of a query for a part of the list that meets conditions, along the column of the ids."""
+        where = " AND ".join([*conditions, *self.filters(column)])
+        return (f" WHERE {where}" if where else "") + f" ORDER BY {column}{self.direction} LIMIT :rows"
+
     def values(self, kind: IdKind) -> dict[str, Any]:
-        """Give the parameters of `filters` for ids of a kind, and `rows`: one more than the page, to see if it ends."""
+        """Give the parameters of `along` for ids of a kind. `rows` is one more than the page, to see if it ends."""
         return {
             "since": None if self.since_us is None else id_floor(kind, self.since_us),
             "until": None if self.until_us is None else id_floor(kind, self.until_us),

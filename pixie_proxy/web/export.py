@@ -14,7 +14,7 @@ from aiohttp import web
 from pixie_proxy.errors import InvalidValue
 from pixie_proxy.gallery.archive import Archive
 from pixie_proxy.gallery.library import Library
-from pixie_proxy.index import Index, Tx, images
+from pixie_proxy.index import Index, Tx, browsing
 from pixie_proxy.index.seen import Seen, look
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.media import EXTENSIONS
@@ -129,4 +129,4 @@ async def _manifest(
 
 
 def _look(tx: Tx, viewer: User, ids: Sequence[str]) -> list[Seen]:
-    return look(tx, viewer, images.visible(tx, viewer, ids))
+    return look(tx, viewer, browsing.visible(tx, viewer, ids))

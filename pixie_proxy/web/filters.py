@@ -6,19 +6,20 @@ from dataclasses import dataclass
 
 from aiohttp import web
 
-from pixie_proxy.errors import NotFound
+from pixie_proxy.errors import InvalidValue, NotFound
 from pixie_proxy.gallery import collections
 from pixie_proxy.gallery.library import may_see
 from pixie_proxy.gallery.tagging import normal
-from pixie_proxy.index import Tx, favorites, images, lineage, tags, users
+from pixie_proxy.index import Tx, browsing, favorites, images, lineage, tags, users
 from pixie_proxy.index import collections as stored
 from pixie_proxy.index.shelves import Shelf
 from pixie_proxy.index.walking import Walk
+from pixie_proxy.index.words import phrases
 from pixie_proxy.records import KINDS, VISIBILITIES, ImageRecord, Kind, Page, User, Visibility
 from pixie_proxy.web import queries
 
 NAMES = frozenset(
-    {"owner", "model", "kind", "visibility", "deleted", "parent", "tag", "favorite", "collection"}
+    {"q", "owner", "model", "kind", "visibility", "deleted", "parent", "tag", "favorite", "collection"}
 )
 """The names that `read` reads."""
 
@@ -29,6 +30,7 @@ _BOOLEANS = ("true", "false")
 class Filters:
     """Which images are asked for; None is no matter which."""
 
+    question: str | None
     owner: str | None
     model: str | None
     kind: Kind | None
@@ -45,10 +47,11 @@ class Filters:
         shelves = self._shelves(tx, viewer)
         if (self.owner is not None and owner_id is None) or shelves is None:
             return Page(items=[], has_more=False)
-        return images.page(
+        return browsing.page(
             tx,
             viewer,
             walk,
+            question=self.question,
             owner_id=owner_id,
             model=self.model,
             kind=self.kind,
@@ -81,6 +84,7 @@ def read(request: web.Request) -> Filters:
     """Read them. Raises InvalidValue, which names the one at fault."""
     tag = queries.text(request, "tag")
     return Filters(
+        question=_question(request),
         owner=queries.text(request, "owner"),
         model=queries.text(request, "model"),
         kind=queries.choice(request, "kind", KINDS),
@@ -91,3 +95,12 @@ def read(request: web.Request) -> Filters:
         is_favorite=queries.choice(request, "favorite", ("true",)) is not None,
         collection=queries.cursor(request, "collection", "col", "a collection"),
     )
+
+
+def _question(request: web.Request) -> str | None:
+    """Read what is searched for. Raises InvalidValue where there is no word in it: nothing could ever be found."""
+    question = queries.text(request, "q")
+    if question is not None and not phrases(question):
+        message = "'q' must have a word to search for, such as fox, fox* or \"red fox\"."
+        raise InvalidValue(message, param="q")
+    return question

@@ -11,7 +11,7 @@ from aiohttp import web
 from pixie_proxy.errors import InvalidValue, NotFound
 from pixie_proxy.gallery.library import may_change
 from pixie_proxy.gallery.shares import PASSWORD_CHARACTERS
-from pixie_proxy.index import Tx, images, users
+from pixie_proxy.index import Tx, browsing, users
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.records import VISIBILITIES, ImageRecord, Page, User, Visibility
 from pixie_proxy.web import queries
@@ -25,6 +25,8 @@ LIFETIMES_S = {"A day": 86_400, "A week": 7 * 86_400, "A month": 30 * 86_400, "N
 """How long a link may be good that is made on an image's page; programs may choose any."""
 
 _PER_PAGE = 24
+_QUESTION_CHARACTERS = 256
+_FILTERS = ("q", "owner", "model")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,8 @@ class _Found:
 async def gallery(request: web.Request) -> web.Response:
     """List the images that the viewer may see, newest first."""
     context, viewer = context_of(request), request[USER]
-    chosen = {name: request.query.get(name) or None for name in ("owner", "model")}
+    chosen = {name: request.query.get(name) or None for name in _FILTERS}
+    chosen["q"] = (chosen["q"] or "")[:_QUESTION_CHARACTERS].strip() or None
     after, before = (queries.cursor(request, name, "img", "an image") for name in ("after", "before"))
     found = await _list(request, chosen, after=after, before=before if after is None else None)
     is_first = after is None
@@ -135,26 +138,23 @@ async def _list(
     before: str | None = None,
 ) -> _Found:
     viewer = request[USER]
-    owner, model = chosen["owner"], chosen["model"]
 
     def work(tx: Tx) -> _Found:
         return _Found(
-            page=_page(tx, viewer, owner, model, after, before),
-            owners=images.owners(tx, viewer),
-            models=images.models(tx, viewer),
+            page=_page(tx, viewer, chosen, Walk(after=after, before=before, limit=_PER_PAGE)),
+            owners=browsing.owners(tx, viewer),
+            models=browsing.models(tx, viewer),
         )
 
     return await context_of(request).index.read(work)
 
 
-def _page(
-    tx: Tx, viewer: User, owner: str | None, model: str | None, after: str | None, before: str | None
-) -> Page[ImageRecord]:
+def _page(tx: Tx, viewer: User, chosen: dict[str, str | None], walk: Walk) -> Page[ImageRecord]:
+    owner = chosen["owner"]
     owner_id = users.resolve_owner(tx, owner, viewer.id)
     if owner is not None and owner_id is None:
         return Page(items=[], has_more=False)
-    walk = Walk(after=after, before=before, limit=_PER_PAGE)
-    return images.page(tx, viewer, walk, owner_id=owner_id, model=model)
+    return browsing.page(tx, viewer, walk, question=chosen["q"], owner_id=owner_id, model=chosen["model"])
 
 
 async def _trashed(request: web.Request) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
-from pixie_proxy.index import images
+from pixie_proxy.index import browsing
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.records import ImageRecord, Page
 from pixie_proxy.web import files, queries, thumbnails
@@ -77,7 +77,7 @@ async def _list(
     request: web.Request, *, after: str | None = None, before: str | None = None
 ) -> Page[ImageRecord]:
     walk = Walk(after=after, before=before, limit=_PER_PAGE)
-    return await context_of(request).index.read(lambda tx: images.public_page(tx, walk))
+    return await context_of(request).index.read(lambda tx: browsing.public_page(tx, walk))
 
 
 def _check_open(request: web.Request) -> None:

@@ -26,6 +26,7 @@ SELECT i.id, i.request_id, i.position, i.owner_id, u.name, i.ref, i.mime, i.size
     r.cost_micros, r.error, r.upstream_request_id, r.flags, r.process, r.created_us, r.settled_us, r.usage, r.skeleton
 FROM images i JOIN users u ON u.id = i.owner_id JOIN requests r ON r.id = i.request_id ORDER BY i.id
 """
+SOUGHT = "SELECT image_id, list, owner, words FROM searchable ORDER BY image_id"
 
 
 @pytest.fixture
@@ -60,8 +61,8 @@ async def run(data: Path, *arguments: str) -> Ended:
 async def test_a_lost_index_is_rebuilt_and_the_proxy_starts_again(
     used: Path, upstream: ScriptedUpstream
 ) -> None:
-    """The start refuses and names the command; after it every image is back, whose it was, with its bytes."""
-    before = outside.rows(used, TOLD)
+    """The start refuses and names the command; then every image is back, whose it was, with its bytes, and is found."""
+    before = outside.rows(used, TOLD), outside.rows(used, SOUGHT)
     async with run_proxy(used, upstream.base_url) as proxy:
         listed = await outside.gallery(proxy)
     move_index_aside(used)
@@ -71,17 +72,18 @@ async def test_a_lost_index_is_rebuilt_and_the_proxy_starts_again(
     ended = await run(used, "reindex", "--apply")
     assert (ended.code, ended.err) == (0, "")
     assert "pixie serve" in ended.out
-    assert outside.rows(used, TOLD) == before
+    assert (outside.rows(used, TOLD), outside.rows(used, SOUGHT)) == before
     async with run_proxy(used, upstream.base_url) as proxy:
         again = await outside.gallery(proxy)
         for image in again:
             assert len(await outside.content(proxy, image)) == image["bytes"]
         mine = await proxy.get("/v1/images?owner=me", key=MEMBER_KEY)
+        found = await proxy.get("/v1/images?q=fox+2", key=MEMBER_KEY)
     hide = {"url", "thumbnail_url"}  # links are signed with a secret that only the index had
     assert [{k: v for k, v in image.items() if k not in hide} for image in again] == [
         {k: v for k, v in image.items() if k not in hide} for image in listed
     ]
-    assert len(mine["data"]) == 12
+    assert (len(mine["data"]), len(found["data"])) == (12, 3)
 
 
 async def test_a_dry_run_leaves_nothing_behind(used: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from pixie_proxy import app
 from pixie_proxy.errors import IndexUnavailable
-from pixie_proxy.index import Tx, bounds, images, settings
+from pixie_proxy.index import Tx, bounds, browsing, settings
 from pixie_proxy.index.sqlite import SqliteIndex, open_sqlite
 from tests.support.figures import RecordFigure
 from tests.support.proxy import run_proxy
@@ -74,7 +74,7 @@ async def test_a_gallery_query_without_an_end_is_a_503(
     monkeypatch.setattr(app, "READ_LIMIT_S", 0.2)
     async with run_proxy(tmp_path / "data", upstream.base_url) as proxy:
         with monkeypatch.context() as patched:
-            patched.setattr(images, "page", lambda tx, *_, **__: read_for_ever(tx))
+            patched.setattr(browsing, "page", lambda tx, *_, **__: read_for_ever(tx))
             status, headers, body = await proxy.request("GET", "/v1/images")
         error = orjson.loads(body)["error"]
         assert (status, error["code"], headers["retry-after"]) == (503, "index_unavailable", "5")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pixie_proxy.index import Tx, images, ledger, users
+from pixie_proxy.index import Tx, browsing, images, ledger, users
 from pixie_proxy.index.batch import SqliteTx
 from pixie_proxy.index.migrate import migrate
 from pixie_proxy.index.postgres.target import Target
@@ -113,14 +113,17 @@ def in_postgres(url: str) -> Iterator[Tx]:
         yield PostgresTx(link)
 
 
+def in_database(request: pytest.FixtureRequest, folder: Path) -> AbstractContextManager[Tx]:
+    """Open an empty index, by the parameter of the fixture that asks; one transaction."""
+    if request.param == "sqlite":
+        return in_sqlite(folder)
+    return in_postgres(request.getfixturevalue("postgres").database())
+
+
 @pytest.fixture(scope="module", params=["sqlite", "postgres"])
 def tx(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tx]:
     """Eighty images of three users, of all kinds, some in the trash, two made in each millisecond."""
-    with (
-        in_sqlite(tmp_path_factory.mktemp("index"))
-        if request.param == "sqlite"
-        else in_postgres(request.getfixturevalue("postgres").database())
-    ) as tx:
+    with in_database(request, tmp_path_factory.mktemp("index")) as tx:
         fill(tx)
         yield tx
 
@@ -149,7 +152,7 @@ def everything(tx: Tx) -> list[ImageRecord]:
 
 def listed(tx: Tx, viewer: User, **asked: Any) -> Page[ImageRecord]:
     walk = {name: asked.pop(name) for name in WALK if name in asked}
-    return images.page(tx, viewer, Walk(**walk), **asked)
+    return browsing.page(tx, viewer, Walk(**walk), **asked)
 
 
 def may_see(viewer: User, image: ImageRecord) -> bool:
@@ -377,7 +380,7 @@ def test_filters_offer_what_a_viewer_finds_and_nothing_else(
         tx.run("UPDATE images SET deleted_us = NULL WHERE id = :id", id=image.id)
     for viewer in USERS.values():
         seen = [image for image in left if may_see(viewer, replace(image, deleted_us=None))]
-        assert images.owners(tx, viewer) == sorted({image.owner_name for image in seen})
-        assert images.models(tx, viewer) == sorted({image.model for image in seen})
+        assert browsing.owners(tx, viewer) == sorted({image.owner_name for image in seen})
+        assert browsing.models(tx, viewer) == sorted({image.model for image in seen})
     tx.run("ROLLBACK TO few")
     tx.run("RELEASE few")

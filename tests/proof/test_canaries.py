@@ -148,7 +148,12 @@ async def use(watch: Watch, upstream: ScriptedUpstream) -> None:
 def kept(data: Path, backup: Path) -> Iterator[tuple[str, bytes]]:
     """Give everything that lies on disk: index rows, then files, the index's own bytes among them."""
     with closing(sqlite3.connect(data / "pixie.db")) as database:
-        tables = [row[0] for row in database.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        tables = [
+            row[0]
+            for row in database.execute(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE '%VIRTUAL TABLE%'"
+            )
+        ]
         select = "SELECT * FROM "  # of our own tables
         for table in tables:
             yield f"table {table}", repr(database.execute(select + table).fetchall()).encode()

@@ -38,6 +38,17 @@ _CHANGES: list[tuple[str, str, Any]] = [
     ("POST", "", {"tags": ["fox", "owl"]}),
     ("POST", "/favorite", None),
 ]
+SOUGHT = (
+    "bob",
+    "carol",
+    "carol*",
+    "s",
+    "bob+1*",
+    "%22carol+s+1%22",
+    "s&owner=carol",
+    "carol&deleted=true",
+    "c*&order=asc",
+)
 _CLOCK = {"date", "x-request-id", "last-modified", "age"}
 
 
@@ -122,7 +133,7 @@ def plan(random: Random, steps: int) -> list[tuple[str, int, int]]:
     kinds = (
         "make", "list", "owner", "model", "trash", "before", "image", "content", "thumbnail", "unchanged", "hide",
         "show", "delete", "restore", "ledger", "usage", "me", "models", "balance", "estimate", "wall", "page", "carols",
-        "broken", "edit", "children", "tag", "tagged", "like", "liked", "collect", "collections", "bulk",
+        "broken", "search", "edit", "children", "tag", "tagged", "like", "liked", "collect", "collections", "bulk",
     )  # fmt: skip
     drawn = [(random.choice(kinds), random.randrange(10**6), random.randrange(1, 30)) for _ in range(steps)]
     return [("make", 0, 1), *drawn]
@@ -156,6 +167,7 @@ async def step(bob: Bob, kind: str, which: int, limit: int) -> None:
         "balance": ("GET", "/v1/credits/balance", None),
         "estimate": ("POST", "/v1/images/estimate", {**ASKED, "prompt": "a fox"}),
         "carols": ("GET", "/v1/requests?owner=carol", None),
+        "search": ("GET", f"/v1/images?q={SOUGHT[which % len(SOUGHT)]}&limit={limit}", None),
         "broken": ("POST", GENERATIONS, {"prompt": ""}),
         "children": ("GET", f"/v1/images?parent={image}", None),
         "tag": ("POST", f"/v1/images/{image}", {"tags": ["fox"]}),
@@ -171,7 +183,7 @@ async def step(bob: Bob, kind: str, which: int, limit: int) -> None:
     elif kind == "edit":
         await bob.make(which, bob.picture)
     elif kind == "wall":
-        await bob.open(f"/?owner={('me', 'carol', 'bob')[which % 3]}" if which % 4 else "/")
+        await bob.open(f"/?owner={('me', 'carol', 'bob')[which % 3]}" if which % 4 else "/?q=carol*")
     elif kind == "page":
         await bob.open(f"/images/{image}")
     else:

@@ -50,7 +50,10 @@ async def whole_index(
 
     def work(tx: Any) -> dict[str, list[tuple[Any, ...]]]:
         tables = [
-            row["name"] for row in tx.all("SELECT name FROM sqlite_master WHERE type = 'table' ORDER BY name")
+            row["name"]
+            for row in tx.all(
+                "SELECT name FROM sqlite_master WHERE type = 'table' AND sql NOT LIKE '%VIRTUAL TABLE%'"
+            )
         ]
         select = "SELECT * FROM "  # of our own tables
         return {

@@ -95,6 +95,33 @@ async def test_filters(proxy: RunningProxy, upstream: ScriptedUpstream) -> None:
     assert (image["owner"], image["prompt"]) == ("bob", "a cat")
 
 
+async def test_search(proxy: RunningProxy, upstream: ScriptedUpstream) -> None:
+    """By words, beginnings and phrases, with every other filter; an image is found as soon as it is made."""
+    for key, prompt in ((MEMBER_KEY, "A red fox"), (OTHER_KEY, "Foxgloves, ein Fuchs"), (OTHER_KEY, "a cat")):
+        await make(proxy, upstream, key, prompt=prompt)
+
+    async def prompts(query: str, key: str = MEMBER_KEY) -> list[str]:
+        return [image["prompt"] for image in await listed(proxy, f"?{query}", key)]
+
+    assert await prompts("q=fox") == ["A red fox"]
+    assert await prompts("q=FOX*") == ["Foxgloves, ein Fuchs", "A red fox"]
+    assert await prompts("q=fox*&order=asc") == ["A red fox", "Foxgloves, ein Fuchs"]
+    assert await prompts("q=%22red+fox%22") == await prompts("q=fox+red") == ["A red fox"]
+    assert await prompts("q=%22fox+red%22") == await prompts("q=red+cat") == []
+    assert await prompts("q=fox*&owner=carol") == ["Foxgloves, ein Fuchs"]
+    assert await prompts("q=x" + "x" * 255) == []
+    first = (await listed(proxy, "?q=fox*&limit=1"))[0]["id"]
+    assert await prompts(f"q=fox*&after={first}") == ["A red fox"]
+    (hidden,) = await listed(proxy, "?q=fuchs", OTHER_KEY)
+    for said, found in (({"visibility": "private"}, 0), ({"visibility": "team"}, 1)):
+        await proxy.request("POST", f"/v1/images/{hidden['id']}", json=said, key=OTHER_KEY)
+        assert len(await prompts("q=fuchs")) == found
+        assert len(await prompts("q=fuchs", OTHER_KEY)) == len(await prompts("q=fuchs", ADMIN_KEY)) == 1
+    await proxy.request("DELETE", f"/v1/images/{hidden['id']}", key=OTHER_KEY)
+    assert await prompts("q=fuchs", OTHER_KEY) == await prompts("q=fuchs&deleted=true") == []
+    assert len(await prompts("q=fuchs&deleted=true", OTHER_KEY)) == 1
+
+
 async def test_times_are_half_open(proxy: RunningProxy, upstream: ScriptedUpstream) -> None:
     """`since` ≤ t < `until`, as seconds or as ISO-8601 with any offset; a bare date is its first moment in UTC."""
     await make(proxy, upstream)
@@ -130,6 +157,7 @@ async def test_times_are_half_open(proxy: RunningProxy, upstream: ScriptedUpstre
         ("owner=", "owner"),
         ("owner=" + "x" * 300, "owner"),
         ("model=", "model"),
+        *[(f"q={value}", "q") for value in ("", "*", "%22%22", "%00-", "x" * 257)],
         ("per_page=5", "per_page"),
         ("Limit=5", "Limit"),
         ("limit=5&page=2", "page"),

@@ -55,6 +55,32 @@ async def test_pages_walk_through_all(
     assert "prev" not in links((await browser.get("/"))[2])
 
 
+async def test_search_box(
+    proxy: RunningProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is a plain form: the question stays in it, in the address of every page, and beside the other filters."""
+    monkeypatch.setattr(pages, "_PER_PAGE", 2)
+    upstream.script(image_json(3))
+    foxes = await make(proxy, "Füchse & <foxes>", n=3)
+    await make(proxy, "a cat")
+    browser = await sign_in(proxy)
+    _, _, page = await browser.get("/?q=FOX*&owner=me")
+    assert shown(page) == foxes[:2]
+    assert 'name="q" value="FOX*"' in page
+    older = links(page)["next"]
+    assert "q=FOX%2A" in older
+    assert "owner=me" in older
+    _, _, page = await browser.get(older)
+    assert shown(page) == foxes[2:]
+    assert "q=FOX%2A" in links(page)["prev"]
+    for question in ("dog", "*", "%22", "x" * 300, "%3Cscript%3E%22"):
+        status, _, page = await browser.get(f"/?q={question}")
+        assert (status, shown(page)) == (200, [])
+        assert "No image fits" in page
+        assert "<script>" not in page
+    assert len(shown((await browser.get("/?q=+"))[2])) == 2
+
+
 async def test_the_way_back_ends_at_the_newest(
     proxy: RunningProxy, upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
 ) -> None:

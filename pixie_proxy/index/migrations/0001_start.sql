@@ -96,7 +96,7 @@ CREATE TABLE images (
     UNIQUE (request_id, position)
 );
 
--- A list is one walk for each visibility that its viewer may see (images.page), along the index that fits its filters.
+-- A list is one walk for each visibility that its viewer may see (browsing.page), along the index that fits its filters.
 CREATE INDEX images_by_visibility ON images (visibility, id, kind) WHERE deleted_us IS NULL;
 CREATE INDEX images_by_model ON images (model, visibility, id, kind) WHERE deleted_us IS NULL;
 CREATE INDEX images_by_owner ON images (owner_id, visibility, id, kind) WHERE deleted_us IS NULL;

@@ -153,7 +153,7 @@ def _rewrite(target: Target) -> None:
     try:
         link, _ = target.connect()
         try:
-            for table in TABLES:
+            for table in (*TABLES, "searchable"):
                 link.execute(f"VACUUM (FULL, ANALYZE) {table}")
         finally:
             link.close()

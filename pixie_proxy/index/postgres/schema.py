@@ -6,16 +6,23 @@ PostgreSQL was there is one step.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import psycopg
 
 from pixie_proxy.errors import ConfigError
+from pixie_proxy.index import Tx
 from pixie_proxy.index.migrate import migrations
+from pixie_proxy.index.postgres import search
 from pixie_proxy.index.postgres.target import Link
+from pixie_proxy.index.postgres.tx import PostgresTx
 
 MIGRATIONS = Path(__file__).with_name("migrations")
+
+_FILLED: dict[str, Callable[[Tx], None]] = {"0012_search": search.fill}
+"""What SQL alone can't do for the rows that there are: done with the step, in its transaction."""
 
 _TURN = 0x7069786965
 """The number of the advisory lock."""
@@ -42,7 +49,7 @@ def migrate(link: Link, folder: Path = MIGRATIONS, *, must_exist: bool = False) 
     for number, path in steps.items():
         if found < number:
             try:
-                _apply(link, number, path.read_text(encoding="utf-8"))
+                _apply(link, number, path)
             except psycopg.errors.InsufficientPrivilege as exc:
                 said = str(exc).partition("\n")[0]
                 raise ConfigError(
@@ -59,12 +66,14 @@ def version_of(link: Link) -> int:
     return int(_value(link, "SELECT version AS value FROM schema_version"))
 
 
-def _apply(link: Link, number: int, script: str) -> None:
+def _apply(link: Link, number: int, path: Path) -> None:
     with link.transaction():
         link.execute("SELECT pg_advisory_xact_lock(%s)", [_TURN])
         if version_of(link) >= number:  # another process may have been here while we waited
             return
-        link.execute(script.encode())
+        link.execute(path.read_bytes())
+        if path.stem in _FILLED:
+            _FILLED[path.stem](PostgresTx(link))
         link.execute("CREATE TABLE IF NOT EXISTS schema_version (version BIGINT NOT NULL)")
         link.execute("DELETE FROM schema_version")
         link.execute("INSERT INTO schema_version VALUES (%s)", [number])

@@ -11,6 +11,7 @@ from psycopg.adapt import Buffer, Loader
 from psycopg.types.string import StrDumperUnknown
 
 from pixie_proxy.index import Row
+from pixie_proxy.index.postgres import search
 
 NUL = "\N{SYMBOL FOR NULL}"
 """Stands for the one character that no text of PostgreSQL may hold; the files in storage keep it as it was."""
@@ -22,6 +23,7 @@ class PostgresTx:
     """One transaction on one connection; its rows are dicts."""
 
     __slots__ = ("_execute",)
+    search = search
 
     def __init__(self, connection: Connection[dict[str, Any]]) -> None:
         """Run statements on this connection."""

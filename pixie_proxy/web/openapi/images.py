@@ -38,6 +38,7 @@ _PARTS = {206: _BYTES, 302: NO_BODY, 304: NO_BODY}
 _IMAGE = json(ref("Image"))
 
 FILTERS = {
+    "q": text(),
     "owner": text(),
     "model": text(),
     "kind": one_of(KINDS),
