@@ -1,7 +1,7 @@
 """Full-text search in SQLite (FTS5), in the list's own order: newest or oldest first, never by relevance.
 
 PostgreSQL has a file of its own (`postgres.search`); `searching` says what both do. What is searched follows its images
-by triggers (0012_search.sql). Nothing that a user wrote reaches MATCH as it is: words do, which have no operators in them.
+by triggers (0012_search.sql). Nothing that a user wrote reaches MATCH as it is: words do, which have no operators.
 """
 
 from __future__ import annotations

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -252,19 +250,13 @@ async def test_a_server_that_hangs_is_unavailable_in_time(
     monkeypatch.setattr(postgres, "PATIENCE_S", 0.3)
     index = await open_postgres(own_server.database(), connections=3)
     await asyncio.gather(*[index.write(put(f"n{n}")) for n in range(3)])
-    group = [own_server.pid, *own_server.children()]
-    for pid in group:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with own_server.stopped():
         begun = [asyncio.ensure_future(index.write(put(f"m{n}"))) for n in range(2)]
         await asyncio.sleep(0.05)
         began = time.monotonic()
         with pytest.raises(IndexUnavailable, match="does not answer"):
             await index.write(put("late"))
         assert time.monotonic() - began < 1
-    finally:
-        for pid in reversed(group):
-            os.kill(pid, signal.SIGCONT)
     await asyncio.gather(*begun)
     assert await names(index) == ["m0", "m1", "n0", "n1", "n2"]
     await index.close()
@@ -277,18 +269,12 @@ async def test_a_close_leaves_a_server_that_hangs(
     monkeypatch.setattr(postgres, "_CLOSE_S", 0.2)
     index = await open_postgres(own_server.database(), connections=3)
     await index.write(put("n"))
-    group = [own_server.pid, *own_server.children()]
-    for pid in group:
-        os.kill(pid, signal.SIGSTOP)
-    try:
+    with own_server.stopped():
         begun = asyncio.ensure_future(index.write(put("m")))
         await asyncio.sleep(0.05)
         await asyncio.wait_for(index.close(), 8)
         with pytest.raises(IndexUnavailable):
             await begun
-    finally:
-        for pid in reversed(group):
-            os.kill(pid, signal.SIGCONT)
 
 
 async def test_a_server_without_a_connection_left_is_used_as_far_as_it_goes(own_server: Server) -> None:

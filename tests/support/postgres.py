@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import os
 import pwd
+import signal
 import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -91,10 +92,19 @@ class Server:
         """Give the process that all others of the server come from."""
         return int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
 
-    def children(self) -> list[int]:
-        """Give the server's other processes, of which each connection has one."""
-        path = Path(f"/proc/{self.pid}/task/{self.pid}/children")
-        return [int(pid) for pid in path.read_text().split()]
+    @contextmanager
+    def stopped(self) -> Iterator[None]:
+        """Let all of its processes stand still meanwhile: connections stay, and nothing answers."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        processes = [self.pid, *map(int, children)]  # first the one that would begin others
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                with suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGCONT)
 
     def files_with(self, secret: bytes) -> list[str]:
         """Name the files of databases that hold these bytes; the server's log of changes is none of them."""
