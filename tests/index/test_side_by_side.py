@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -33,6 +34,8 @@ async def somebody(index: Index) -> None:
 
 
 async def at_once(index: Index, works: Sequence[Callable[[Tx], Any]]) -> list[Any]:
+    """Run works side by side, on connections that are open."""
+    await asyncio.gather(*[index.write(lambda _: time.sleep(0.02)) for _ in range(4)])
     return await asyncio.gather(*[index.write(work) for work in works], return_exceptions=True)
 
 
