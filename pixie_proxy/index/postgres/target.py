@@ -65,15 +65,15 @@ class About(NamedTuple):
     def fault(self) -> str | None:
         """Say what keeps an index from being there, and the remedy."""
         if self.version < OLDEST:
-            return f"PostgreSQL {self.version_text} is too old: use {OLDEST} or newer"
+            return f"index.url: PostgreSQL {self.version_text} is too old: use {OLDEST} or newer"
         if self.encoding != "UTF8":
             return (
-                f"the database's encoding is {self.encoding}, it must be UTF8: make another one "
+                f"index.url: the database's encoding is {self.encoding}, it must be UTF8: make another one "
                 "(CREATE DATABASE pixie ENCODING 'UTF8' TEMPLATE template0)"
             )
         if self.synchronous_commit == "off":
             return (
-                "PostgreSQL runs with synchronous_commit = off, so a crash would lose what it has acknowledged: "
+                "index.url: PostgreSQL runs with synchronous_commit = off, so a crash would lose what it has acknowledged: "
                 "set it to on (ALTER DATABASE … SET synchronous_commit = on, or for the role, or in postgresql.conf)"
             )
         return None
@@ -143,7 +143,7 @@ class Target:
             ).fetchone()
             about = About(**{name: (row or {})[name] for name in About._fields})
             if about.fault is not None:
-                raise ConfigError(f"index.url: {about.fault}")
+                raise ConfigError(about.fault)
             if about.is_standby:
                 message = "The server of the index is a standby, which is read-only."
                 raise unavailable(message)
