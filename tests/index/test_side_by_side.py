@@ -7,12 +7,15 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pixie_proxy.accounts import erasing, people, version
 from pixie_proxy.accounts.acting import COMMAND_LINE
+from pixie_proxy.accounts.declared import make_first_admin
+from pixie_proxy.accounts.keys import digest
 from pixie_proxy.admission import gate
 from pixie_proxy.errors import InvalidApiKey, InvalidValue, ProxyError
 from pixie_proxy.gallery import collections
@@ -168,3 +171,13 @@ async def test_a_call_is_settled_once(index: Index) -> None:
     ann = await index.read(lambda tx: accounts.get(tx, ANN.id))
     assert (ann.in_flight, ann.held_micros) == (0, 0)
     assert ann.spent_life_micros == sum(an_end(call).cost_micros for call in calls)
+
+
+async def test_of_several_first_starts_one_makes_the_admin(index: Index, tmp_path: Path) -> None:
+    """And the key that is written down is its key."""
+    await index.write(lambda tx: tx.run("DELETE FROM users"))
+    made = await asyncio.gather(*[make_first_admin(index, tmp_path, None) for _ in range(4)])
+    assert len([each for each in made if each]) == 1
+    (file,) = tmp_path.glob("admin.key*")
+    key = file.read_text().strip()
+    assert await index.read(lambda tx: users.find_by_digest(tx, digest(key))) is not None

@@ -73,8 +73,9 @@ class About(NamedTuple):
             )
         if self.synchronous_commit == "off":
             return (
-                "index.url: PostgreSQL runs with synchronous_commit = off, so a crash would lose what it has acknowledged: "
-                "set it to on (ALTER DATABASE … SET synchronous_commit = on, or for the role, or in postgresql.conf)"
+                "index.url: PostgreSQL runs with synchronous_commit = off, so a crash would lose what it has "
+                "acknowledged: set it to on (ALTER DATABASE … SET synchronous_commit = on; or for the role, or in "
+                "postgresql.conf)"
             )
         return None
 
