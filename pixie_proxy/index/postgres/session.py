@@ -10,11 +10,12 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import psycopg
 
 from pixie_proxy.errors import ConfigError
+from pixie_proxy.index import Tx
 from pixie_proxy.index.lane import Outcome, Work
 from pixie_proxy.index.postgres.target import Link, Target
 from pixie_proxy.index.postgres.trouble import AWAY, may_try_again, translate
@@ -80,36 +81,41 @@ class Session:
                     wire.shutdown(socket.SHUT_RDWR)
 
     def _run(self, work: Work) -> Outcome:
-        error: BaseException = unavailable(AWAY)
-        for _ in range(TRIES):
-            link, xid = self._begin()
-            try:
-                result = work(PostgresTx(link))
-            except BaseException as exc:  # noqa: BLE001 - it goes to the one who asked
-                error = exc
-                self._roll_back(link)
-                if isinstance(exc, psycopg.errors.ReadOnlySqlTransaction):
-                    self.close()  # another server may be the primary by now
-                if may_try_again(exc) or (link.closed and isinstance(exc, psycopg.Error)):
-                    continue
-                break
-            try:
-                done = link.execute("COMMIT").statusmessage
-            except psycopg.Error as exc:
-                self._roll_back(link)
-                if xid is None:  # it has only read
-                    return result, None
-                if link.closed:
-                    return None, InDoubt(xid, result)
-                error = exc
-                if may_try_again(exc):
-                    continue
-                break
-            if done == "COMMIT":
-                return result, None
-            error = RuntimeError("a work went on after a statement of it had failed")
-            break
-        return None, translate(error)
+        """Run a work, and again where nothing of it was done and that was not its own fault."""
+        for _ in range(TRIES - 1):
+            outcome, is_final = self._once(work)
+            if is_final:
+                return outcome
+        return self._once(work)[0]
+
+    def _once(self, work: Work) -> tuple[Outcome, bool]:
+        """Run a work, and tell whether that is the end of it."""
+        link, xid = self._begin()
+        try:
+            result = work(PostgresTx(link))
+        except BaseException as exc:  # noqa: BLE001 - it goes to the one who asked
+            return self._failed(link, exc)
+        try:
+            done = link.execute("COMMIT").statusmessage
+        except psycopg.Error as exc:
+            failed = self._failed(link, exc)
+            if xid is None:  # it has only read
+                return (result, None), True
+            return ((None, InDoubt(xid, result)), True) if link.closed else failed
+        if done != "COMMIT":
+            return (None, RuntimeError("a work went on after a statement of it had failed")), True
+        return (result, None), True
+
+    def _failed(self, link: Link, exc: BaseException) -> tuple[Outcome, bool]:
+        """Undo what is left, and give up a connection that can't even do that."""
+        try:
+            link.execute("ROLLBACK")
+        except psycopg.Error:
+            self.close()
+        is_lost = link.closed and isinstance(exc, psycopg.Error)
+        if isinstance(exc, psycopg.errors.ReadOnlySqlTransaction):
+            self.close()  # another server may be the primary by now
+        return (None, translate(exc)), not (is_lost or may_try_again(exc))
 
     def _begin(self) -> tuple[Link, str | None]:
         """Begin a transaction. A connection that was lost since the last one is no reason not to."""
@@ -136,15 +142,8 @@ class Session:
                 raise unavailable(exc.problems[0], exc) from exc
         return self._link
 
-    def _roll_back(self, link: Link) -> None:
-        """Undo what is left, and give up a connection that can't even do that."""
-        try:
-            link.execute("ROLLBACK")
-        except psycopg.Error:
-            self.close()
 
-
-def status_of(tx: Any, xid: str) -> str | None:
+def status_of(tx: Tx, xid: str) -> str | None:
     """Ask what became of a transaction: `committed`, `aborted` or `in progress`; None if the server has forgotten."""
     row = tx.one("SELECT pg_xact_status(CAST(:xid AS xid8)) AS status", xid=xid)
     return None if row is None else row["status"]

@@ -164,6 +164,6 @@ def told(target: Target, exc: BaseException) -> IndexUnavailable:
     """Say to an operator what PostgreSQL said: its first line names host, user and database, and no password."""
     error = translate(exc)
     cause = exc.__cause__ if isinstance(exc, IndexUnavailable) else exc
+    what = error.message.partition(". ")[0].rstrip(".") if isinstance(error, IndexUnavailable) else "It fails"
     said = str(cause).strip().partition("\n")[0] if isinstance(cause, psycopg.Error) else ""
-    message = error.message if isinstance(error, IndexUnavailable) else "The index can't be opened."
-    return unavailable(f"{target.spoken}: {message}" + (f" ({said})" if said else ""), cause)
+    return unavailable(f"{target.spoken}: {what}" + (f" ({said})" if said else ""), cause)
