@@ -55,13 +55,12 @@ class Lane:
         """Accept a work; it runs even if nobody waits for its future any more."""
         if self.is_closed:
             raise unavailable("The index is closed because the proxy shuts down. Try again in a few seconds.")
-        loop = asyncio.get_running_loop()
-        future = loop.create_future()
+        future = asyncio.get_running_loop().create_future()
         self._waiting.append((work, future))
         if self._idle and not self._is_paused:
             self._start_drain()
-        elif self._patience_s is not None:
-            loop.call_later(self._patience_s, self._give_up, (work, future))
+        else:
+            self._bound((work, future))
         return future
 
     @asynccontextmanager
@@ -82,6 +81,10 @@ class Lane:
         self.is_closed = True
         if self._drains:
             await asyncio.wait(self._drains)
+
+    def _bound(self, waiting: _Waiting) -> None:
+        if self._patience_s is not None:
+            asyncio.get_running_loop().call_later(self._patience_s, self._give_up, waiting)
 
     def _give_up(self, waiting: _Waiting) -> None:
         if waiting in self._waiting:
@@ -118,6 +121,8 @@ class Lane:
         except IndexUnavailable as exc:
             if self._others_work:  # they may do better
                 self._waiting.extendleft(reversed(batch))
+                for each in batch:
+                    self._bound(each)
                 return False
             # Who came while we waited for a lock would meet it too: nobody waits longer than the busy timeout.
             batch += self._waiting

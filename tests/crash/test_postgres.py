@@ -15,6 +15,7 @@ from tests.support import outside, postgres
 from tests.support.callers import Order, Receipt, orders, place
 from tests.support.figures import RecordFigure
 from tests.support.ledgers import compare
+from tests.support.mounts import fill, small_disk, unfill
 from tests.support.postgres import Server, running_postgres
 from tests.support.proxy import RunningProxy, run_proxy
 from tests.support.studio import Studio
@@ -146,3 +147,28 @@ async def test_a_server_that_only_reads_refuses_before_money_is_spent(tmp_path: 
         assert (await ask(proxy, "another fox"))[0] == 200
         await outside.settled(data)
     compare(data, sales=studio.sales).assert_clean()
+
+
+async def test_a_full_disk_of_the_server_refuses_before_money_is_spent(
+    tmp_path: Path, server: Server
+) -> None:
+    """What can't be entered is not bought; what was bought is entered when there is room again (R54)."""
+    data, disk = tmp_path / "data", server.folder / "small"
+    with small_disk(disk, 60), server.tablespace(disk) as space:
+        server.keep_index(data, tablespace=space)
+        async with Studio(seed=1) as studio, run_proxy(data, studio.base_url) as proxy:
+            assert (await ask(proxy, "a fox"))[0] == 200
+            await outside.settled(data)
+            fill(disk)
+            ended: list[tuple[int, bytes]] = []
+            while len(ended) < 300 and (not ended or ended[-1][0] == 200):
+                ended.append(await ask(proxy, f"fox {len(ended)} " * 40))
+            assert ended[-1][0] == 503
+            assert b"The disk of the index is full" in ended[-1][1]
+            assert len(studio.sales) == len(ended)
+            unfill(disk)
+            await eventually(lambda: outside.is_settled(data), 30)
+            assert (await ask(proxy, "a last fox"))[0] == 200
+            await outside.settled(data)
+        compare(data, sales=studio.sales, once=True).assert_clean()
+        server.forget(data)

@@ -146,16 +146,31 @@ class Server:
         with link:
             migrate(link)
 
-    def database(self, *, is_empty: bool = False) -> str:
+    def database(self, *, is_empty: bool = False, tablespace: str = "pg_default") -> str:
         """Make a database for a test, with an empty index in it; give its address."""
-        name = f"test_{next(self._names)}"
-        self.execute(f"CREATE DATABASE {name}" + ("" if is_empty else f" TEMPLATE {_TEMPLATE}"))
+        name, template = f"test_{next(self._names)}", "template1" if is_empty else _TEMPLATE
+        self.execute(f"CREATE DATABASE {name} TEMPLATE {template} TABLESPACE {tablespace}")
         return self.url(name)
 
-    def keep_index(self, data_dir: Path, *, is_empty: bool = False) -> str:
+    @contextmanager
+    def tablespace(self, folder: Path) -> Iterator[str]:
+        """Let databases lie in a folder of their own; give its name."""
+        name = f"in_{folder.name}"
+        _give_to_postgres(folder)
+        self.execute(f"CREATE TABLESPACE {name} LOCATION '{folder}'")
+        try:
+            yield name
+        finally:
+            self.execute(f"DROP TABLESPACE {name}")
+
+    def keep_index(self, data_dir: Path, *, is_empty: bool = False, tablespace: str = "pg_default") -> str:
         """Let all that a test runs on a data directory keep its index in a database of its own; give its address."""
-        _urls[data_dir] = self.database(is_empty=is_empty)
+        _urls[data_dir] = self.database(is_empty=is_empty, tablespace=tablespace)
         return _urls[data_dir]
+
+    def forget(self, data_dir: Path) -> None:
+        """Drop the database of a data directory."""
+        self.execute(f"DROP DATABASE {_urls.pop(data_dir).rpartition('/')[2]} WITH (FORCE)")
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
@@ -175,15 +190,20 @@ def running_postgres(**options: str) -> Iterator[Server]:
     """Run a server. Its socket's path must be short, and no other user may have to enter pytest's folder."""
     with tempfile.TemporaryDirectory(prefix="pixie-pg-", ignore_cleanup_errors=True) as name:
         folder = Path(name)
-        if os.getuid() == 0:
-            found = pwd.getpwnam("postgres")
-            os.chown(folder, found.pw_uid, found.pw_gid)
+        _give_to_postgres(folder)
         server = Server(folder, **options)
         server.start()
         try:
             yield server
         finally:
             server.stop("immediate")
+
+
+def _give_to_postgres(folder: Path) -> None:
+    """Give a folder to the user that the server runs as, which is never root."""
+    if os.getuid() == 0:
+        found = pwd.getpwnam("postgres")
+        os.chown(folder, found.pw_uid, found.pw_gid)
 
 
 def _tail(path: Path) -> str:
