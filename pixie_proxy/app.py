@@ -115,7 +115,7 @@ async def open_context(settings: Settings, worker: int | None = None) -> AsyncIt
         spool = Spool(
             data_dir / "spool",
             writers,
-            marks=[data_dir / backends.INDEX_FILE],
+            marks=[] if backends.is_postgres(settings) else [data_dir / backends.INDEX_FILE],
             max_bytes=settings.server.spool_max_bytes,
         )
         storage = backends.open_storage(settings, writers, spool.disk)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pixie_proxy.config import Settings
@@ -11,6 +13,8 @@ from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.index import Index
 from pixie_proxy.index.checkup import Checkup, look_at_index
+from pixie_proxy.index.migrate import migrations
+from pixie_proxy.index.places import Place, SqlitePlace
 from pixie_proxy.index.sqlite import integrity_fault, open_sqlite
 from pixie_proxy.storage import Storage
 from pixie_proxy.storage.local import LocalStorage
@@ -20,14 +24,17 @@ from pixie_proxy.upstream.openai import OpenAIUpstream
 
 INDEX_FILE = "pixie.db"
 LOCK_FILE = "pixie.lock"
-_NO_POSTGRES = "index.url: PostgreSQL is not in this version yet; leave it empty for SQLite"
 OPENAI_URL = "https://api.openai.com/v1"
 
 
 def prepare_data_dir(settings: Settings) -> None:
     """Make the data directory and see that it can be written. Raises ConfigError with the remedy."""
     data_dir = settings.server.data_dir
-    if settings.server.require_existing and not (data_dir / INDEX_FILE).exists():
+    if (
+        settings.server.require_existing
+        and not is_postgres(settings)
+        and not (data_dir / INDEX_FILE).exists()
+    ):
         raise ConfigError(
             f"server.data_dir: {data_dir} holds no pixie.db, and server.require_existing is on: "
             "mount the volume, or turn the setting off for the very first start"
@@ -80,7 +87,15 @@ async def open_index(
     No read takes longer than `read_limit_s`: it is ended with IndexUnavailable.
     """
     if settings.index.url is not None:
-        raise ConfigError(_NO_POSTGRES)
+        with postgres():
+            from pixie_proxy.index.postgres import open_postgres
+
+            return await open_postgres(
+                settings.index.url.get_secret_value(),
+                connections=settings.index.connections,
+                must_exist=settings.server.require_existing,
+                read_limit_s=read_limit_s,
+            )
     data_dir = settings.server.data_dir
     return await open_sqlite(
         data_dir / INDEX_FILE, lock_path=data_dir / LOCK_FILE, disk=disk, read_limit_s=read_limit_s
@@ -88,9 +103,9 @@ async def open_index(
 
 
 def check_index(settings: Settings) -> None:
-    """See that the index, if there is one, is whole. Raises ConfigError with the way out."""
+    """See that a SQLite index, if there is one, is whole. Raises ConfigError with the way out."""
     path = settings.server.data_dir / INDEX_FILE
-    if settings.index.url is None and path.exists() and (fault := integrity_fault(path)) is not None:
+    if not is_postgres(settings) and path.exists() and (fault := integrity_fault(path)) is not None:
         raise ConfigError(
             f"index: {path} is damaged ({fault}): stop the server, restore a backup, or move pixie.db* aside "
             "and run: pixie reindex --apply. Nothing was changed"
@@ -100,15 +115,25 @@ def check_index(settings: Settings) -> None:
 def examine_index(settings: Settings) -> Checkup | None:
     """Look at the index from outside; None where there is none. Blocks. Raises ConfigError, IndexUnavailable."""
     if settings.index.url is not None:
-        raise ConfigError(_NO_POSTGRES)
+        with postgres():
+            from pixie_proxy.index.postgres.checkup import look_at_postgres
+
+            return look_at_postgres(settings.index.url.get_secret_value())
     data_dir = settings.server.data_dir
     path = data_dir / INDEX_FILE
     return look_at_index(path, data_dir / LOCK_FILE) if path.exists() else None
 
 
 def has_index(settings: Settings) -> bool:
-    """Tell whether an index was ever made here."""
-    return settings.index.url is not None or (settings.server.data_dir / INDEX_FILE).exists()
+    """Tell whether an index was ever made here. Blocks. Raises ConfigError, IndexUnavailable."""
+    if is_postgres(settings):
+        return examine_index(settings) is not None
+    return (settings.server.data_dir / INDEX_FILE).exists()
+
+
+def is_postgres(settings: Settings) -> bool:
+    """Tell whether the index is in PostgreSQL; else it is a file in the data directory."""
+    return settings.index.url is not None
 
 
 def open_upstream(settings: Settings) -> Upstream:
@@ -120,6 +145,38 @@ def open_upstream(settings: Settings) -> Upstream:
             "or try the proxy without one: pixie demo"
         )
     return OpenAIUpstream(upstream)
+
+
+def index_file(settings: Settings) -> SqlitePlace:
+    """Name the file that a SQLite index of these settings is in."""
+    return SqlitePlace(settings.server.data_dir / INDEX_FILE)
+
+
+def index_place(settings: Settings) -> Place:
+    """Name where the index of the settings is, as a whole. Raises ConfigError."""
+    if settings.index.url is None:
+        return index_file(settings)
+    with postgres():
+        from pixie_proxy.index.postgres.place import PostgresPlace
+    return PostgresPlace(settings.index.url.get_secret_value())
+
+
+def newest_schema() -> int:
+    """Give the version of the index that this program works with."""
+    return max(migrations())
+
+
+@contextmanager
+def postgres() -> Iterator[None]:
+    """Import what only PostgreSQL needs in here. Raises ConfigError where it is not installed."""
+    try:
+        yield
+    except ImportError as exc:
+        if exc.name != "psycopg":
+            raise
+        raise ConfigError(
+            "index.url: PostgreSQL needs the extra 'postgres': pip install 'pixie_proxy[postgres]'"
+        ) from None
 
 
 def _make_directory(path: Path) -> None:

@@ -14,6 +14,8 @@ from _pytest.nodeid import NodeId
 
 from benchmarks import promises
 from tests.support.figures import FigureBook, RecordFigure, record
+from tests.support.postgres import PROGRAMS as POSTGRES_PROGRAMS
+from tests.support.postgres import Server, running_postgres
 from tests.support.proxy import RunningProxy, run_proxy
 from tests.support.s3_servers import CEPH_PROGRAMS, SWIFT_PROGRAMS, S3Server, running_ceph, running_swift
 from tests.support.upstream import ScriptedUpstream
@@ -21,6 +23,10 @@ from tests.support.upstream import ScriptedUpstream
 log = logging.getLogger(__name__)
 
 ProxyFactory = Callable[..., AbstractAsyncContextManager[RunningProxy]]
+
+KeepIndex = Callable[[Path], object]
+IN_SQLITE_AND_TORTURE_BOTH = ["sqlite", pytest.param("postgres", marks=pytest.mark.torture)]
+"""For `keep_index`, where the suite has no time for both databases."""
 
 _STATEMENTS = promises.ids_by_test(promises.load())
 
@@ -95,6 +101,25 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
         require(program)
     with running_swift(tmp_path_factory.mktemp("swift")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """Run a PostgreSQL server, for as long as this worker lives: a test takes a database of its own there."""
+    for program in POSTGRES_PROGRAMS:
+        require(program)
+    with running_postgres() as server:
+        server.make_template()
+        yield server
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def keep_index(request: pytest.FixtureRequest) -> KeepIndex:
+    """Choose where the index of a data directory is, before anything is run on it: the test runs with each database."""
+    if request.param == "sqlite":
+        return lambda _: None
+    keep: KeepIndex = request.getfixturevalue("postgres").keep_index
+    return keep
 
 
 def require(program: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from pathlib import Path
@@ -10,9 +11,11 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import IN_SQLITE_AND_TORTURE_BOTH, KeepIndex
 from tests.support.figures import RecordFigure
 from tests.support.outside import json_of
 from tests.support.pictures import png
+from tests.support.postgres import environment_of
 from tests.support.proxy import ADMIN_KEY, RunningProxy, spawn_proxy
 from tests.support.upstream import ScriptedUpstream, image_json, pause
 from tests.support.waiting import eventually
@@ -23,7 +26,8 @@ FELT_WITHIN_S = 2.0
 async def pixie(data_dir: Path, *arguments: str) -> str:
     """Run `pixie` on a data directory and return what it prints."""
     command = [sys.executable, "-m", "pixie_proxy", *arguments, "--data", str(data_dir)]
-    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE)
+    environment = {**os.environ, **environment_of(data_dir)}
+    process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, env=environment)
     out, _ = await process.communicate()
     assert process.returncode == 0
     return out.decode().strip()
@@ -105,12 +109,14 @@ def key_of(limit: str) -> str:
     return f"px-{limit}"
 
 
+@pytest.mark.parametrize("keep_index", IN_SQLITE_AND_TORTURE_BOTH, indirect=True)
 async def test_a_limit_is_exact_over_two_processes_at_once(
-    tmp_path: Path, upstream: ScriptedUpstream
+    tmp_path: Path, upstream: ScriptedUpstream, keep_index: KeepIndex
 ) -> None:
     """Of each kind of limit a user has one: of 200 calls at once, half to each process, as many get in as it says."""
     users: Any = [{"name": limit, "key": key_of(limit), "limits": {limit: 5}} for limit in LIMITED]
     data = tmp_path / "data"
+    keep_index(data)
     async with (
         spawn_proxy(data, upstream.base_url, users=users) as one,
         spawn_proxy(data, upstream.base_url, users=users) as two,

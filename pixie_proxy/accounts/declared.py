@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import secrets
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pixie_proxy.accounts import people
@@ -45,18 +47,33 @@ async def make_first_admin(index: Index, data_dir: Path, brought_key: str | None
     key = new_key() if brought_key is None else brought_key.strip()
     if len(key) < _LEAST_KEY:
         raise ConfigError("PIXIE_ADMIN_KEY has less than 8 characters: give a longer key, or unset it")
-    path = None
-    if brought_key is None:
-        # The file first: an admin whose key nobody knows could not be made again.
-        path = data_dir / ADMIN_KEY_FILE
-        _write_secret(path, key + "\n")
-    await index.write(
-        lambda tx: people.add_user(tx, "admin", "admin", {}, key_text=key, key_name="first start")
-    )
+    if brought_key is not None:
+        return (
+            FirstAdmin(name="admin", path=None) if await index.write(partial(_add_first, key=key)) else None
+        )
+    path = data_dir / ADMIN_KEY_FILE
+    # The file first: an admin whose key nobody knows could not be made again. Beside it, for of several that start at
+    # once only one makes the admin.
+    part = path.with_name(f"{ADMIN_KEY_FILE}.{secrets.token_hex(4)}")
+    _write_secret(part, key + "\n")
+    if not await index.write(partial(_add_first, key=key)):
+        part.unlink()
+        return None
+    part.rename(path)
     return FirstAdmin(name="admin", path=path)
 
 
+def _add_first(tx: Tx, key: str) -> bool:
+    """Make the admin; False if somebody was faster."""
+    raise_version(tx)
+    if users.list_users(tx):
+        return False
+    people.add_user(tx, "admin", "admin", {}, key_text=key, key_name="first start")
+    return True
+
+
 def _sync(tx: Tx, declared: Sequence[DeclaredUser]) -> None:
+    raise_version(tx)
     now_us = time.time_ns() // 1000
     digests: list[str] = []
     for person in declared:
@@ -83,7 +100,6 @@ def _sync(tx: Tx, declared: Sequence[DeclaredUser]) -> None:
         )
     users.revoke_undeclared(tx, digests, now_us)
     users.disable_undeclared(tx, [person.name for person in declared])
-    raise_version(tx)
 
 
 def _write_secret(path: Path, text: str) -> None:

@@ -20,6 +20,7 @@ from pixie_proxy.accounts.version import raise_version
 from pixie_proxy.errors import InvalidValue, PermissionDenied, ProxyError
 from pixie_proxy.index import Index, Tx, accounts, belongings, erasure
 from pixie_proxy.index.users import StoredUser
+from pixie_proxy.records import accounts_of
 from pixie_proxy.spool.partials import Partials
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,9 @@ def delete_user(tx: Tx, user: StoredUser, confirm: str, *, by: Actor = COMMAND_L
 
     Raises InvalidValue where it can't be deleted now, or `confirm` is not its name; PermissionDenied.
     """
+    raise_version(tx)
+    accounts.lock(tx, accounts_of(user.id, None))  # no call is admitted meanwhile
+    user = people.find_user(tx, user.name)
     if user.id == by.user_id:
         message = "Another admin must do this: you would delete yourself."
         raise PermissionDenied(message)
@@ -62,7 +66,6 @@ def delete_user(tx: Tx, user: StoredUser, confirm: str, *, by: Actor = COMMAND_L
     images = erasure.count_images(tx, user.id)
     erasure.begin(tx, user.id, f"deleted-{user.id[-8:]}", time.time_ns() // 1000)
     note(tx, by, "user.delete", user_id=user.id, details={"images": images})
-    raise_version(tx)
     return Deleted(user.id, images)
 
 

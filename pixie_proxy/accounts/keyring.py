@@ -11,7 +11,7 @@ from pixie_proxy.accounts.acting import COMMAND_LINE, Actor, changes, note
 from pixie_proxy.accounts.keys import digest, new_key, shown_prefix
 from pixie_proxy.accounts.version import raise_version
 from pixie_proxy.errors import InvalidValue, NotFound
-from pixie_proxy.index import Tx, users
+from pixie_proxy.index import Tx, erasure, users
 from pixie_proxy.index.users import StoredKey, StoredUser
 from pixie_proxy.records import new_id
 
@@ -44,6 +44,10 @@ def add_key(
     Raises InvalidValue where a brought key is in use already.
     """
     _check_models(models)
+    raise_version(tx)
+    if erasure.is_deleted(tx, user.id):
+        message = f"there is no user '{user.name}': pixie user list"
+        raise NotFound(message, param="name")
     text, now_us = key_text or new_key(), _now_us()
     key = StoredKey(
         id=new_id("key"),
@@ -61,7 +65,6 @@ def add_key(
         raise InvalidValue(message, param="key")
     told = {"lifetime_s": lifetime_s, "limits": dict(key.limits), "models": list(models)}
     note(tx, by, "key.add", user_id=user.id, key_id=key.id, details=told)
-    raise_version(tx)
     return MadeKey(key=key, text=text)
 
 
@@ -70,7 +73,6 @@ def revoke_key(tx: Tx, which: str, *, by: Actor = COMMAND_LINE) -> StoredKey:
     key = _changeable(tx, which)
     users.revoke(tx, key.id, _now_us())
     note(tx, by, "key.revoke", user_id=key.user_id, key_id=key.id)
-    raise_version(tx)
     return key
 
 
@@ -86,7 +88,6 @@ def rotate_key(tx: Tx, which: str, overlap_s: int, *, by: Actor = COMMAND_LINE) 
     text, until_us = new_key(), _now_us() + overlap_s * 1_000_000
     users.rotate(tx, key.id, digest(text), shown_prefix(text), until_us)
     note(tx, by, "key.rotate", user_id=key.user_id, key_id=key.id, details={"overlap_s": overlap_s})
-    raise_version(tx)
     return MadeKey(key=users.get_key(tx, key.id) or key, text=text)
 
 
@@ -115,15 +116,15 @@ def change_key(
     )
     if told:
         note(tx, by, "key.change", user_id=key.user_id, key_id=key.id, details=told)
-        raise_version(tx)
     return after
 
 
 def _changeable(tx: Tx, which: str) -> StoredKey:
     """Find a live key by its id, or by its shown prefix where that is one key's only; not one of the settings.
 
-    Raises NotFound, InvalidValue.
+    Nobody else changes it until the transaction ends. Raises NotFound, InvalidValue.
     """
+    raise_version(tx)
     live = [key for key in users.list_keys(tx) if key.revoked_us is None]
     found = [key for key in live if key.id == which or (len(which) > 3 and key.prefix == which)]
     if not found:

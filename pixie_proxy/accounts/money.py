@@ -11,6 +11,7 @@ from decimal import Decimal, InvalidOperation
 
 from pixie_proxy.accounts import people
 from pixie_proxy.accounts.acting import COMMAND_LINE, Actor, note
+from pixie_proxy.accounts.version import raise_version
 from pixie_proxy.errors import InvalidValue, NotFound
 from pixie_proxy.index import Tx, accounts, corrections, ledger
 from pixie_proxy.index.ledger import LedgerRow
@@ -65,6 +66,7 @@ def correct(
     )
     accounts.lock(tx, correction.accounts)
     if row is not None:
+        row = _ended_call(tx, row.call.id)  # as it is now that nobody settles it
         _see_that(corrections.of_request(tx, row.call.id) + (row.cost_micros or 0), change_micros, "for it")
     booked = period(correction.booked_us)
     for subject in correction.accounts:
@@ -83,6 +85,7 @@ def top_up(tx: Tx, name: str, micros: int, general_usd: float | None) -> StoredU
 
     Raises InvalidValue where there is nothing to raise.
     """
+    raise_version(tx)  # nobody else raises it meanwhile
     had_usd = people.find_user(tx, name).limits.get("usd_total", general_usd)
     if had_usd is None:
         message = f"'{name}' may spend without end: first give a limit (pixie user set {name} --usd-total X)"

@@ -61,7 +61,6 @@ def set_disabled(tx: Tx, name: str, *, disabled: bool, by: Actor = COMMAND_LINE)
     users.set_disabled(tx, user.id, disabled=disabled)
     if user.disabled != disabled:
         note(tx, by, "user.disable" if disabled else "user.enable", user_id=user.id)
-    raise_version(tx)
     return find_user(tx, name)
 
 
@@ -87,12 +86,15 @@ def change_user(
     told = changes(role=(user.role, after.role), limits=(dict(user.limits), dict(after.limits)))
     if told:
         note(tx, by, "user.change", user_id=user.id, details=told)
-    raise_version(tx)
     return after
 
 
 def _changeable(tx: Tx, name: str) -> StoredUser:
-    """Find a user who is not declared in the settings: those would win again at the next start."""
+    """Find a user who is not declared in the settings: those would win again at the next start.
+
+    Nobody else changes users until the transaction ends.
+    """
+    raise_version(tx)
     user = find_user(tx, name)
     if user.is_declared and not user.disabled:
         message = f"'{name}' is declared in the settings: change it there"

@@ -1,4 +1,7 @@
-"""The number of changes to users and keys so far, by which every running server learns of them (see `directory`)."""
+"""The number of changes to users and keys so far, by which every running server learns of them (see `directory`).
+
+It is also what such changes take turns by: each raises it first, and then sees all that others have changed.
+"""
 
 from __future__ import annotations
 
@@ -13,5 +16,5 @@ def version(tx: Tx) -> int:
 
 
 def raise_version(tx: Tx) -> None:
-    """Tell every running server that credentials have changed."""
-    settings.put(tx, _NAME, str(version(tx) + 1))
+    """Be alone with users and keys until the transaction ends, and tell every running server that they have changed."""
+    settings.count_up(tx, _NAME)

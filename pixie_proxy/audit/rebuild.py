@@ -19,7 +19,7 @@ from pixie_proxy.index import Index, Tx, accounts, audit, erasure, images, ledge
 from pixie_proxy.index import settings as stored
 from pixie_proxy.index.audit import Kept
 from pixie_proxy.index.users import StoredUser
-from pixie_proxy.records import CallRecord, StoredImage, id_time_us, period
+from pixie_proxy.records import TEAM, CallRecord, StoredImage, id_time_us, period
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import SENTINEL, ObjectMissing, Storage, folder_ref, sentinel
 from pixie_proxy.storage.claim import claim_fault
@@ -154,6 +154,7 @@ def compare(tx: Tx, found: Sequence[Found]) -> Rebuilt:
 
 def restore(tx: Tx, found: Sequence[Found]) -> Rebuilt:
     """Add the rows that the index lacks."""
+    accounts.lock(tx, [TEAM])  # nobody else adds any meanwhile
     result = Rebuilt()
     for each in found:
         kept = audit.kept(tx, each.manifest.call.id)

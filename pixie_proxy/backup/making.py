@@ -47,7 +47,7 @@ Progress = Callable[[int, int], None]
 
 async def make_backup(source: Source, target: Path, progress: Progress) -> Record:
     """Bring the backup in `target` up to date, or make its first. Raises ConfigError, ProxyError, OSError."""
-    with copying.open_beside(source.index) as live:
+    with source.index.live() as live:
         storage_id = await _check_source(source, live)
         with claimed(target, storage_id):
             earlier = Record.read(target)
@@ -90,9 +90,9 @@ class _Run:
         folder = self._target / self._run
         folder.mkdir(mode=0o700)
         index = folder / INDEX
-        await asyncio.to_thread(copying.copy_index, self._source.index, index)
+        await asyncio.to_thread(self._source.index.copy_to, index)
         if (fault := await asyncio.to_thread(integrity_fault, index)) is not None:
-            raise ConfigError(f"index: {self._source.index} is damaged ({fault}): it is not backed up")
+            raise ConfigError(f"index: {self._source.index.spoken} is damaged ({fault}): it is not backed up")
         descriptor = os.open(folder / SUMS, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         with os.fdopen(descriptor, "w", encoding="utf-8") as sums:
             with copying.open_copy(index) as self._copy:
@@ -270,7 +270,7 @@ class _Run:
 
 async def _check_source(source: Source, live: Tx) -> str:
     """See that this is a whole house, and one that we know; give its storage's id. Raises ConfigError."""
-    check_schema(copying.schema(live))
+    check_schema(source.index.schema())
     return check_ids(await sentinel(source.storage), stored.get(live, "storage_id"))
 
 

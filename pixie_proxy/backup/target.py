@@ -18,6 +18,7 @@ from pixie_proxy.disk import fsync_directory, write_all
 from pixie_proxy.disk.watch import room
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.index import Tx, audit
+from pixie_proxy.index.places import Place
 from pixie_proxy.storage import IMAGES, Storage
 from pixie_proxy.storage.local import LocalStorage
 from pixie_proxy.threads import WorkerThreads
@@ -29,9 +30,9 @@ _FOREIGN = {"lost+found", MARK}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """What is backed up: the files of an index and a spool, and a storage. Nothing of it is changed."""
+    """What is backed up: an index, the files of a spool, and a storage. Nothing of it is changed."""
 
-    index: Path
+    index: Place
     spool: Path
     storage: Storage
     has_images: bool
@@ -80,8 +81,7 @@ def check_earlier(target: Path, earlier: Record | None, source: Source) -> None:
 
 def check_room(source: Source, target: Path, live: Tx, earlier: Record | None) -> None:
     """See that what comes new has room. Raises ConfigError."""
-    needed_bytes = _SPARE_BYTES + sum(map(_bytes_below, (source.index, source.spool)))
-    needed_bytes += size_of(source.index.with_name(f"{source.index.name}-wal")) or 0
+    needed_bytes = _SPARE_BYTES + source.index.size_bytes() + _bytes_below(source.spool)
     if source.has_images:
         _, image_bytes = audit.totals(live)
         there_bytes = earlier.image_bytes if earlier else _bytes_below(target / IMAGES)
@@ -95,9 +95,7 @@ def check_room(source: Source, target: Path, live: Tx, earlier: Record | None) -
 
 
 def _bytes_below(path: Path) -> int:
-    """Add up the files of a folder, or give the size of one file; what goes meanwhile counts nothing."""
-    if path.is_file():
-        return size_of(path) or 0
+    """Add up the files of a folder; what goes meanwhile counts nothing."""
     return sum(size_of(Path(folder, name)) or 0 for folder, _, names in os.walk(path) for name in names)
 
 

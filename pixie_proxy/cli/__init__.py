@@ -24,6 +24,7 @@ _COMMANDS = {
     "backup": "Copy everything into a folder while the proxy serves; again, and only what is new is copied",
     "restore": "Check a backup, and bring everything back from it",
     "storage": "Copy all images to another storage: from disk to S3 and back",
+    "migrate-index": "Bring the index from SQLite to PostgreSQL, or back",
     "config": "Print every setting with its default, as a settings file",
     "health": "Ask a running proxy whether it lives (for containers)",
 }
@@ -42,7 +43,9 @@ class _LazyGroup(click.Group):
         del ctx
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"pixie_proxy.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(
+            f"pixie_proxy.cli.{cmd_name.replace('-', '_')}"
+        ).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

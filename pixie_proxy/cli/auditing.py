@@ -31,7 +31,7 @@ class House:
 
 @asynccontextmanager
 async def open_house(settings: Settings, index_dir: Path | None = None) -> AsyncIterator[House]:
-    """Open what is there; storage is never made. `index_dir` takes an index other than that of the settings.
+    """Open what is there; storage is never made. `index_dir` takes the pixie.db there for the index of the settings.
 
     Raises ConfigError, also where the index is damaged.
     """
@@ -42,15 +42,18 @@ async def open_house(settings: Settings, index_dir: Path | None = None) -> Async
         spool = Spool(settings.server.data_dir / "spool", writers)
         storage = backends.open_storage(settings, writers, spool.disk, must_exist=True)
         closing.push_async_callback(storage.close)
-        index = await backends.open_index(_with_data_dir(settings, index_dir))
+        index = await backends.open_index(_with_file_in(settings, index_dir))
         closing.push_async_callback(index.close)
         yield House(index=index, storage=storage, spool=spool, writers=writers)
 
 
-def _with_data_dir(settings: Settings, data_dir: Path | None) -> Settings:
+def _with_file_in(settings: Settings, data_dir: Path | None) -> Settings:
     if data_dir is None:
         return settings
-    return settings.model_copy(update={"server": settings.server.model_copy(update={"data_dir": data_dir})})
+    server = settings.server.model_copy(update={"data_dir": data_dir})
+    return settings.model_copy(
+        update={"server": server, "index": settings.index.model_copy(update={"url": None})}
+    )
 
 
 @contextmanager

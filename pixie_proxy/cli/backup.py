@@ -48,7 +48,9 @@ def command(
     Exit code: 0 all is there, 1 images were missing or damaged at their source (pixie verify), 2 no backup was made.
     """  # noqa: D301 - click takes \b for «keep these lines»
     settings = load_settings(config, flags={"server.data_dir": data_dir})
-    if settings.index.url is not None or not backends.has_index(settings):
+    if not backends.has_index(settings):
+        if backends.is_postgres(settings):
+            raise ConfigError("index.url: the database holds no index: name the right one")
         folder = settings.server.data_dir
         raise ConfigError(f"server.data_dir: {folder} holds no pixie.db: name the right folder with --data")
     is_local = settings.storage.kind == "local"
@@ -69,7 +71,10 @@ async def _backup(settings: Settings, target: Path, *, has_images: bool) -> Reco
         settings, writers, Spool(data_dir / "spool", writers).disk, must_exist=True
     )
     source = Source(
-        index=data_dir / backends.INDEX_FILE, spool=data_dir / "spool", storage=storage, has_images=has_images
+        index=backends.index_place(settings),
+        spool=data_dir / "spool",
+        storage=storage,
+        has_images=has_images,
     )
     try:
         with progress("Backing up") as advance:

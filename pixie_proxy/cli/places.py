@@ -18,8 +18,13 @@ def place(named: str, config: Path | None = None, data_dir: Path | None = None) 
     settings file stands for itself: no variable `PIXIE_…__…` goes over it.
     """
     if named.endswith((".yaml", ".yml")):
-        return load_settings(Path(named), environ=_plain_environment(), flags={"server.data_dir": data_dir})
+        return settings_of(Path(named), data_dir)
     return load_settings(config, flags={"server.data_dir": data_dir, **_said(named)})
+
+
+def settings_of(path: Path, data_dir: Path | None = None) -> Settings:
+    """Read a settings file that stands for itself. Raises ConfigError."""
+    return load_settings(path, environ=_plain_environment(), flags={"server.data_dir": data_dir})
 
 
 def spoken(settings: Settings) -> str:

@@ -16,6 +16,7 @@ from pixie_proxy.cli.accounts import json_option, moment, show_json
 from pixie_proxy.cli.auditing import open_house, progress
 from pixie_proxy.cli.options import config_options
 from pixie_proxy.config import Settings, load_settings
+from pixie_proxy.errors import ConfigError
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.recovery import Recovery
@@ -56,6 +57,11 @@ def command(
     """  # noqa: D301 - click takes \b for «keep these lines»
     logs.set_up(logging.ERROR)  # what a recovery logs, the report says
     settings = load_settings(config, flags={"server.data_dir": data_dir})
+    if backends.is_postgres(settings) and not (images_only or checks_only):
+        raise ConfigError(
+            "index.url: a backup's index is a SQLite file: restore with PIXIE_INDEX__URL=null, then: "
+            "pixie migrate-index --from sqlite --to postgres. Nothing was changed"
+        )
     record = restoring.read_record(source)
     with progress("Checking", record.files, unit="files") as advance:
         damaged = asyncio.run(restoring.damage(source, record, advance))

@@ -49,6 +49,8 @@ def command(config: Path | None, data_dir: Path | None, *, fixes: bool, quick: b
     logs.set_up(logging.CRITICAL)  # what a recovery logs, the report says
     settings = load_settings(config, flags={"server.data_dir": data_dir})
     if not backends.has_index(settings):
+        if backends.is_postgres(settings):
+            raise ConfigError("index.url: the database holds no index: name the right one, or: pixie reindex")
         folder = settings.server.data_dir
         raise ConfigError(
             f"server.data_dir: {folder} holds no pixie.db: name the right folder with --data, "

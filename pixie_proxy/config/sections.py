@@ -195,6 +195,12 @@ class IndexSettings(Section):
     url: SecretStr | None = Field(
         None, description="Empty = SQLite at <data_dir>/pixie.db; postgresql://… for several hosts"
     )
+    connections: int = Field(
+        9,
+        ge=2,
+        le=100,
+        description="Connections to PostgreSQL of each process, at most; a third of them read",
+    )
 
 
 class LimitSettings(Section):

@@ -52,8 +52,8 @@ def _data_directory(patient: Patient, serves: bool) -> list[Finding]:
     folder = patient.data_dir
     if not folder.exists():
         return [_absent(folder, require=patient.settings.server.require_existing)]
-    index = folder / backends.INDEX_FILE
-    if patient.settings.server.require_existing and not index.exists():
+    is_lost = not backends.is_postgres(patient.settings) and not (folder / backends.INDEX_FILE).exists()
+    if patient.settings.server.require_existing and is_lost:
         return [fault(f"{folder} holds no pixie.db, and server.require_existing is on", "mount the volume")]
     began_s = time.monotonic()
     error = Disk("data directory", folder).examine(writes=True)

@@ -20,9 +20,11 @@ async def index(patient: Patient) -> list[Finding]:
         return [fault(saw, remedy)]
     except IndexUnavailable as exc:
         return [fault(sentence(exc.message), exc.remedy)]
-    if found is None and await patient.is_serving():
+    if found is None and not backends.is_postgres(patient.settings) and await patient.is_serving():
         told = f"{backends.INDEX_FILE} is gone, and a proxy works with what was there"
         return [fault(told, "stop the proxy, mount or restore it, and start again")]
+    if found is None and backends.is_postgres(patient.settings):
+        return [ok("the database holds no index yet: the first start makes it")]
     if found is None:
         return [ok(f"no {backends.INDEX_FILE} yet: the first start makes it")]
     if found.fault is not None:
@@ -39,6 +41,8 @@ async def index(patient: Patient) -> list[Finding]:
                 "run the newer version, or restore a backup from before the upgrade",
             )
         ]
+    if found.doubts:
+        return [warning(saw, remedy) for saw, remedy in found.doubts]
     if found.wal_bytes > LARGE_WAL_BYTES:
         return [
             warning(
@@ -49,5 +53,7 @@ async def index(patient: Patient) -> list[Finding]:
     schema = f"schema {found.version}"
     if found.version < found.newest_version:
         schema += f", which the next start makes {found.newest_version}"
+    if found.server:
+        return [ok(f"{found.server}, {schema}")]
     whole = "whole" if found.is_whole else "large: the part that was looked at is whole"
     return [ok(f"{whole}, {schema}, {found.wal_bytes / 1e6:.1f} MB in its write-ahead log")]

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from pixie_proxy.errors import InvalidValue, NotFound, PermissionDenied, ProxyError
 from pixie_proxy.gallery.library import may_see
-from pixie_proxy.index import Tx, collections, images
+from pixie_proxy.index import Tx, accounts, collections, images
 from pixie_proxy.records import Collection, CollectionVisibility, User, is_id, new_id
 
 MAX_COLLECTIONS = 1_000
@@ -32,6 +32,7 @@ def find(tx: Tx, collection_id: str, viewer: User) -> Collection:
 
 def make(tx: Tx, viewer: User, name: str, visibility: CollectionVisibility) -> Collection:
     """Make an empty collection. Raises InvalidValue where there are too many."""
+    accounts.lock(tx, [viewer.id])  # so that nobody makes one too many beside us
     if collections.count(tx, viewer.id) >= MAX_COLLECTIONS:
         message = (
             f"You have {MAX_COLLECTIONS} collections, which is as many as anybody may. Delete one first."
@@ -71,6 +72,7 @@ def fill(
 
     Whatever is to be out is out then, also what one can't see any more, or what never was.
     """
+    collections.lock(tx, collection_id)
     found = _find_own(tx, collection_id, viewer)
     done: dict[str, ProxyError | None] = dict.fromkeys(remove)
     for image_id in remove:

@@ -214,6 +214,7 @@ class Library:
 
 def _apply(tx: Tx, image_id: str, viewer: User, change: _Change) -> ImageRecord | ProxyError:
     """Change an image, and note that its folder is to follow; or say why not."""
+    images.lock(tx, image_id)
     before = images.get(tx, image_id) if is_id(image_id, "img") else None
     if before is None or not may_see(before, viewer):
         return _not_found("This image")

@@ -79,6 +79,7 @@ class Shares:
         )
 
         def work(tx: Tx) -> None:
+            images.lock(tx, record.id)
             found = images.get(tx, record.id)
             if found is None or found.deleted_us is not None:
                 message = "This image does not exist."

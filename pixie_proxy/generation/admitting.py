@@ -76,9 +76,9 @@ def enter(
     `barred` is why new calls can't be taken now, `hint` how this one would hold less money. A join takes nothing, so
     nothing stands in its way.
     """
+    opened = gate.open_accounts(tx, parties, call.created_us)
     if erasure.is_deleted(tx, call.user_id):  # since it was let in: nothing of it may be written any more
         return InvalidApiKey("The user of this key was deleted.")
-    opened = gate.open_accounts(tx, parties, call.created_us)
     earlier = join.look(tx, call, attempt)
     if isinstance(earlier, ProxyError):
         return earlier

@@ -1,13 +1,20 @@
-"""The index: everything that is looked up, in one database. Here is the contract; `sqlite` keeps it.
+"""The index: everything that is looked up, in one database. Here is the contract; `sqlite` and `postgres` keep it.
 
 `tests/index/test_contract.py` is the specification. A *work* is a plain function over a `Tx` without side effects
-(it may run twice); the queries by subject in this package are the only places with SQL.
+(it may run twice); the queries by subject in this package are the only places with SQL, which both databases read.
+
+SQLite runs one writing work after the other, PostgreSQL many at once. So a work that decides by what it has read first
+writes a row by which all such works take turns: an account (`accounts.lock`), the accounts' version, an image, a
+collection, a folder's note. Behind that write each statement sees all that others have committed.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from pixie_proxy.index.searching import Search
 
 T = TypeVar("T")
 Row = Mapping[str, Any]
@@ -15,6 +22,10 @@ Row = Mapping[str, Any]
 
 class Tx(Protocol):
     """One transaction. Values go in as `:name` parameters only."""
+
+    @property
+    def search(self) -> Search:
+        """Search prompts as this database does."""
 
     def all(self, sql: str, **params: object) -> list[Row]:
         """Return every row."""

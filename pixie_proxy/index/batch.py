@@ -9,29 +9,28 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractContextManager, asynccontextmanager, nullcontext, suppress
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from typing import TypeVar
 
 import aiosqlite
 
 from pixie_proxy.disk import FULL
 from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import IndexUnavailable
-from pixie_proxy.index import Row, Tx
+from pixie_proxy.index import Row, search
+from pixie_proxy.index.lane import Outcome, Work
 from pixie_proxy.index.lock import LockTimeout
 from pixie_proxy.index.trouble import disk_error, translate, unavailable
 
 T = TypeVar("T")
-Work = Callable[[Tx], Any]
-Outcome = tuple[Any, BaseException | None]
 
 
 class SqliteTx:
     """One transaction on one connection; its rows are `sqlite3.Row`."""
 
     __slots__ = ("_execute",)
+    search = search
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Run statements on this connection."""
@@ -218,86 +217,3 @@ class BatchConnection(aiosqlite.Connection):
         if isinstance(error, IndexUnavailable):
             return error
         return unavailable("The index can't be used. Try again in a few seconds.", exc)
-
-
-class Lane:
-    """Works that wait for a connection, first come first served; each hop takes up to `batch` of them."""
-
-    def __init__(self, connections: Sequence[BatchConnection], batch: int) -> None:
-        """Serve with these connections, each one hop at a time."""
-        self._idle = list(connections)
-        self._batch = batch
-        self._waiting: deque[tuple[Work, asyncio.Future[Any]]] = deque()
-        self._drains: set[asyncio.Task[None]] = set()
-        self._is_closed = False
-        self._is_paused = False
-
-    def submit(self, work: Work) -> asyncio.Future[Any]:
-        """Accept a work; it runs even if nobody waits for its future any more."""
-        if self._is_closed:
-            raise unavailable("The index is closed because the proxy shuts down. Try again in a few seconds.")
-        future = asyncio.get_running_loop().create_future()
-        self._waiting.append((work, future))
-        if self._idle and not self._is_paused:
-            self._start_drain()
-        return future
-
-    @asynccontextmanager
-    async def paused(self) -> AsyncIterator[None]:
-        """Let no work run meanwhile: those that do are waited for, those that come wait."""
-        self._is_paused = True
-        try:
-            if self._drains:
-                await asyncio.wait(self._drains)
-            yield
-        finally:
-            self._is_paused = False
-            for _ in range(min(len(self._idle), len(self._waiting))):
-                self._start_drain()
-
-    async def close(self) -> None:
-        """Accept nothing more and wait for what was accepted."""
-        self._is_closed = True
-        if self._drains:
-            await asyncio.wait(self._drains)
-
-    def _start_drain(self) -> None:
-        # The task starts in the next round of the loop: all that is asked for in this one is in its first batch.
-        drain = asyncio.create_task(self._drain(self._idle.pop()), name="index lane")
-        self._drains.add(drain)
-        drain.add_done_callback(self._drains.discard)
-
-    async def _drain(self, connection: BatchConnection) -> None:
-        try:
-            while self._waiting and not self._is_paused:
-                await self._serve(connection, [self._waiting.popleft() for _ in self._next()])
-        finally:
-            self._idle.append(connection)
-
-    def _next(self) -> range:
-        return range(min(self._batch, len(self._waiting)))
-
-    async def _serve(
-        self, connection: BatchConnection, batch: list[tuple[Work, asyncio.Future[Any]]]
-    ) -> None:
-        outcomes: list[Outcome]
-        try:
-            outcomes = await connection.hop(connection.run, [work for work, _ in batch])
-        except IndexUnavailable as exc:
-            # Who came while we waited for a lock would meet it too: nobody waits longer than the busy timeout.
-            batch += self._waiting
-            self._waiting.clear()
-            outcomes = [(None, unavailable(exc.message, exc.__cause__)) for _ in batch]
-        except asyncio.CancelledError:  # the loop is ending
-            for _, future in batch:
-                future.cancel()
-            raise
-        except Exception as exc:  # noqa: BLE001 - it goes to those who asked
-            outcomes = [(None, exc) for _ in batch]
-        for (_, future), (result, error) in zip(batch, outcomes, strict=True):
-            if future.done():  # its caller has left
-                continue
-            if error is None:
-                future.set_result(result)
-            else:
-                future.set_exception(error)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pixie_proxy.index import Tx, search
+from pixie_proxy.index import Tx
 from pixie_proxy.index.images import SELECT, image_of
 from pixie_proxy.index.lists import named
 from pixie_proxy.index.rights import Right, rights, seen_by
@@ -62,13 +62,13 @@ def page(
     if shelves and (searches or len(shelves) > 1):
         shelves, is_short = shortest_first(tx, shelves)
         if searches and is_short:
-            shelves, searches = [*shelves, *([search.shelf(words)] if words else [])], False
+            shelves, searches = [*shelves, *([tx.search.shelf(words)] if words else [])], False
     values |= values_of(shelves)
     if searches:
         found = [
             image_id
             for right in allowed
-            for image_id in search.find(tx, words, right, walk, conditions, shelves, values)
+            for image_id in tx.search.find(tx, words, right, walk, conditions, shelves, values)
         ]
         return _among(tx, walk, *named("found", found)) if found else Page(items=[], has_more=False)
     # A shelf is walked along once, past what may not be seen; for all images there is an index for each right.

@@ -12,8 +12,10 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypedDict
 
 from pixie_proxy.errors import IndexUnavailable
+from pixie_proxy.index import Tx
 from pixie_proxy.index import settings as stored
 from pixie_proxy.index.batch import SqliteTx
 from pixie_proxy.index.lock import FileLock, LockTimeout
@@ -66,6 +68,10 @@ class Checkup:
     sample: SampleImage | None
     models_used: tuple[str, ...]
     """Of the newest calls, as far as 30 days back."""
+    server: str = ""
+    """What keeps it, where that is a program of its own."""
+    doubts: tuple[tuple[str, str], ...] = ()
+    """What works, and is not as it should be; and what mends it."""
 
 
 def look_at_index(path: Path, lock_path: Path) -> Checkup:
@@ -86,10 +92,7 @@ def look_at_index(path: Path, lock_path: Path) -> Checkup:
                 wal_bytes=wal_bytes or 0,
                 fault=fault,
                 is_whole=is_whole,
-                storage_id=stored.get(tx, "storage_id") if version else None,
-                link_secret=stored.get(tx, "link_secret") if version else None,
-                sample=_sample(tx) if version else None,
-                models_used=_models_used(tx) if version else (),
+                **(contents(tx) if version else NOTHING),
             )
 
 
@@ -127,16 +130,39 @@ def _integrity(connection: sqlite3.Connection) -> tuple[str | None, bool]:
     return (None if found == "ok" else str(found)), True
 
 
-def _sample(tx: SqliteTx) -> SampleImage | None:
+class Contents(TypedDict):
+    """What other checks want to know of an index."""
+
+    storage_id: str | None
+    link_secret: str | None
+    sample: SampleImage | None
+    models_used: tuple[str, ...]
+
+
+NOTHING: Contents = {"storage_id": None, "link_secret": None, "sample": None, "models_used": ()}
+
+
+def contents(tx: Tx) -> Contents:
+    """Look into an index of any version, and of any database."""
+    return {
+        "storage_id": stored.get(tx, "storage_id"),
+        "link_secret": stored.get(tx, "link_secret"),
+        "sample": _sample(tx),
+        "models_used": _models_used(tx),
+    }
+
+
+def _sample(tx: Tx) -> SampleImage | None:
     """Give the newest image that has a link."""
     row = tx.one("SELECT id, mime, link_epoch FROM images WHERE deleted_us IS NULL ORDER BY id DESC LIMIT 1")
     return None if row is None else SampleImage(id=row["id"], mime=row["mime"], link_epoch=row["link_epoch"])
 
 
-def _models_used(tx: SqliteTx) -> tuple[str, ...]:
+def _models_used(tx: Tx) -> tuple[str, ...]:
     since = id_floor("req", time.time_ns() // 1000 - _USED_WITHIN_US)
     rows = tx.all(
-        "SELECT DISTINCT model FROM (SELECT model FROM requests WHERE id >= :since ORDER BY id DESC LIMIT :most)",
+        "SELECT DISTINCT model FROM"
+        " (SELECT model FROM requests WHERE id >= :since ORDER BY id DESC LIMIT :most) newest",
         since=since,
         most=_LOOKED_AT,
     )

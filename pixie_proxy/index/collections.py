@@ -33,6 +33,11 @@ def get(tx: Tx, collection_id: str) -> Collection | None:
     return None if row is None else _collection(row)
 
 
+def lock(tx: Tx, collection_id: str) -> None:
+    """Keep others from filling a collection until this transaction ends."""
+    tx.run("UPDATE collections SET name = name WHERE id = :id", id=collection_id)
+
+
 def count(tx: Tx, owner_id: str) -> int:
     """Count somebody's collections."""
     row = tx.one("SELECT count(*) AS n FROM collections WHERE owner_id = :owner_id", owner_id=owner_id)

@@ -77,6 +77,14 @@ def open_beside(path: Path) -> Iterator[Tx]:
         yield SqliteTx(connection)
 
 
+@contextmanager
+def open_snapshot(path: Path) -> Iterator[Tx]:
+    """Read an index as it is at one moment, without changing anything in it. Raises IndexUnavailable."""
+    with _translated(), closing(_open(path, "ro")) as connection:
+        connection.execute("BEGIN")
+        yield SqliteTx(connection)
+
+
 def schema(tx: Tx) -> int:
     """Give the version of a database's schema."""
     row = tx.one("PRAGMA user_version")

@@ -55,8 +55,8 @@ def claim_delivered(tx: Tx, fingerprint: str, process: str, retry_count: int, *,
     return None if row is None else _claim(tx, row["request_id"], fingerprint, process, retry_count)
 
 
-def _claim(tx: Tx, request_id: str, fingerprint: str, process: str, retry_count: int | None) -> str:
-    tx.run(
+def _claim(tx: Tx, request_id: str, fingerprint: str, process: str, retry_count: int | None) -> str | None:
+    claimed = tx.run(
         "UPDATE deliveries SET attached_to = :process, left_us = NULL, delivered_us = NULL,"
         " retry_count = :retry_count WHERE fingerprint = :fingerprint AND request_id = :id",
         process=process,
@@ -64,7 +64,7 @@ def _claim(tx: Tx, request_id: str, fingerprint: str, process: str, retry_count:
         fingerprint=fingerprint,
         id=request_id,
     )
-    return request_id
+    return request_id if claimed else None  # else it was swept meanwhile
 
 
 def leave(tx: Tx, request_id: str, fingerprint: str, process: str, at_us: int) -> None:

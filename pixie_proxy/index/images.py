@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 
-from pixie_proxy.index import Row, Tx, search
+from pixie_proxy.index import Row, Tx
 from pixie_proxy.records import ImageRecord, Kind, StoredImage, Visibility
 
 SELECT = (
@@ -66,7 +66,7 @@ def insert(
         > 0
     ]
     for image in new:
-        search.add(tx, image.id)
+        tx.search.add(tx, image.id)
     return len(new)
 
 
@@ -74,6 +74,11 @@ def get(tx: Tx, image_id: str) -> ImageRecord | None:
     """Find an image by id, a deleted one too; who may see it is for the caller to judge."""
     row = tx.one(SELECT + " WHERE i.id = :id AND u.deleted_us IS NULL", id=image_id)
     return None if row is None else image_of(row)
+
+
+def lock(tx: Tx, image_id: str) -> None:
+    """Keep every other change off an image until this transaction ends."""
+    tx.run("UPDATE images SET link_epoch = link_epoch WHERE id = :id", id=image_id)
 
 
 def of_request(tx: Tx, request_id: str) -> list[ImageRecord]:
@@ -156,6 +161,11 @@ def count(tx: Tx) -> int:
 def remove(tx: Tx, image_id: str, request_id: str) -> None:
     """Remove an image for good, and with it the answer that brought it."""
     tx.run("DELETE FROM images WHERE id = :id", id=image_id)
+    forget_answer(tx, request_id)
+
+
+def forget_answer(tx: Tx, request_id: str) -> None:
+    """Let an answer not be given again: images of it are gone."""
     tx.run("UPDATE requests SET skeleton = NULL WHERE id = :id", id=request_id)
 
 

@@ -7,16 +7,18 @@ the first step stays beside it as `pixie.db.before-<version>`.
 
 from __future__ import annotations
 
+import os
 import re
 import sqlite3
 from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from pixie_proxy.disk.watch import room
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.index import Tx, search
 from pixie_proxy.index.batch import SqliteTx
-from pixie_proxy.index.copying import copy_index, open_beside, schema
+from pixie_proxy.index.copying import copy_index, open_beside, open_copy, schema
 
 MIGRATIONS = Path(__file__).with_name("migrations")
 
@@ -48,6 +50,16 @@ def upgrade(connection: sqlite3.Connection, path: Path, folder: Path = MIGRATION
             _check_room(path)
             copy_index(path, kept)
     return migrate(connection, folder)
+
+
+@contextmanager
+def open_new(path: Path) -> Iterator[Tx]:
+    """Fill a file, made if it is not there, which nobody else uses: one transaction. Raises ConfigError, OSError."""
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        migrate(connection)
+    with open_copy(path) as tx:
+        yield tx
 
 
 def migrate(connection: sqlite3.Connection, folder: Path = MIGRATIONS) -> int:

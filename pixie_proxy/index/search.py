@@ -1,28 +1,20 @@
 """Full-text search in SQLite (FTS5), in the list's own order: newest or oldest first, never by relevance.
 
-Postgres gets a file of its own; `words` says what a question means in both. What is searched follows its images by
-triggers (0012_search.sql). Nothing that a user wrote reaches MATCH as it is: words do, which have no operators in them.
+PostgreSQL has a file of its own (`postgres.search`); `searching` says what both do. What is searched follows its images
+by triggers (0012_search.sql). Nothing that a user wrote reaches MATCH as it is: words do, which have no operators.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
-from zlib import crc32
 
 from pixie_proxy.index import Row, Tx
 from pixie_proxy.index.rights import Right
+from pixie_proxy.index.searching import TEXTS, entry_of, marks, said_values, sign_of
 from pixie_proxy.index.shelves import Shelf, looks_into
 from pixie_proxy.index.walking import Walk
-from pixie_proxy.index.words import Phrase, words
-from pixie_proxy.records import VISIBILITIES
-
-_TRASH = len(VISIBILITIES)
-_OWNERS = 2**15
-"""So many numbers for owners: two that share one read past each other's images, and see none of them."""
-
-_BETWEEN, _MODEL, _KIND = "\ue010", "\ue011", "\ue012"
-"""No letters, so in no question: what stands between two texts, and what filters are found by."""
+from pixie_proxy.index.words import Phrase
 
 _SHORT = 3
 """Prefixes up to so long have entries of their own; for a longer one, FTS5 reads all that any of its words has."""
@@ -34,10 +26,6 @@ _DRIFT = 4096
 """How much larger a key may be than its id says: images of one moment stand side by side."""
 
 _FILLED_AT_ONCE = 1000
-_TEXTS = (
-    "SELECT i.id, i.owner_id, i.visibility, i.deleted_us, i.revised_prompt, i.model, i.kind, r.prompt"
-    " FROM images i JOIN requests r ON r.id = i.request_id"
-)
 _HASH_SIZE = "INSERT INTO search (search, rank) VALUES ('hashsize', :bytes)"
 _FILLING_BYTES, _USUAL_BYTES = 2**25, 2**20
 """What FTS5 gathers in memory before it writes: with more, it merges less."""
@@ -47,7 +35,7 @@ _MATCHING = " hit.search MATCH :match AND hit.rowid BETWEEN :floor AND :ceiling"
 
 def add(tx: Tx, image_id: str) -> None:
     """Let an image be found, beginning now, that was just entered."""
-    for row in tx.all(_TEXTS + " WHERE i.id = :id", id=image_id):
+    for row in tx.all(TEXTS + " WHERE i.id = :id", id=image_id):
         _enter(tx, row)
 
 
@@ -56,7 +44,7 @@ def fill(tx: Tx) -> None:
     tx.run(_HASH_SIZE, bytes=_FILLING_BYTES)
     after = ""
     while rows := tx.all(
-        _TEXTS + " WHERE i.id > :after ORDER BY i.id LIMIT :most", after=after, most=_FILLED_AT_ONCE
+        TEXTS + " WHERE i.id > :after ORDER BY i.id LIMIT :most", after=after, most=_FILLED_AT_ONCE
     ):
         for row in rows:
             _enter(tx, row)
@@ -65,16 +53,12 @@ def fill(tx: Tx) -> None:
 
 
 def _enter(tx: Tx, row: Row) -> None:
-    texts = [" ".join(words(text)) for text in (row["prompt"], row["revised_prompt"]) if text]
-    said = f" {_BETWEEN} ".join(texts)
+    entry = entry_of(row)
     tx.run(
         "INSERT INTO searchable (key, image_id, list, owner, words)"
         " VALUES (:key, :image_id, :list, :owner, :words)",
-        key=_free_key(tx, row["id"]),
-        image_id=row["id"],
-        list=_TRASH if row["deleted_us"] is not None else VISIBILITIES.index(row["visibility"]),
-        owner=_owner(row["owner_id"]),
-        words=f" {_model(row['model'])} {_KIND}{row['kind']} {said}".rstrip(),
+        key=_free_key(tx, entry["image_id"]),
+        **entry,
     )
 
 
@@ -102,14 +86,8 @@ def find(
     `values` are those of the walk and the conditions; `owner_id`, `viewer`, `model` and `kind` narrow the search, too.
     Without a phrase there must be a model or a kind.
     """
-    sign = _sign(right, values)
-    filters = [
-        f'"{sign}{mark}"'
-        for mark in (
-            *((_model(values["model"]),) if values["model"] is not None else ()),
-            *((_KIND + values["kind"],) if values["kind"] is not None else ()),
-        )
-    ]
+    sign = sign_of(right, values)
+    filters = [f'"{sign}{mark}"' for mark in marks(values)]
     match = " AND ".join([*(_match(phrase, sign) for phrase in asked), *filters])
     conditions = [
         *conditions,
@@ -138,10 +116,7 @@ def shelf(asked: Sequence[Phrase]) -> Shelf:
 
 def _spelt(asked: Sequence[Phrase]) -> tuple[list[str], dict[str, str]]:
     """Write the conditions that all phrases stand in the words of `said`, and their parameters."""
-    values = {
-        f"said{number}": f" {' '.join(phrase.words)}" + ("" if phrase.is_prefix else " ")
-        for number, phrase in enumerate(asked)
-    }
+    values = said_values(asked)
     return [f"instr(said.words || ' ', :{name}) > 0" for name in values], values
 
 
@@ -183,21 +158,6 @@ def _match(phrase: Phrase, sign: str, longest_prefix: int | None = None) -> str:
     if phrase.is_prefix:
         last = last[:longest_prefix]
     return '"' + " ".join([sign + word for word in (*first, last)]) + '"' + (" *" if phrase.is_prefix else "")
-
-
-def _sign(right: Right, values: Mapping[str, Any]) -> str:
-    """Give the character that stands before each word of the images of a list: see 0012_search.sql."""
-    number = _TRASH if right.visibility is None else VISIBILITIES.index(right.visibility)
-    owner_id = values["viewer"] if right.is_own else values["owner_id"]
-    return chr(0xE000 + number) if owner_id is None else chr(0xF0000 + _owner(owner_id) * 4 + number)
-
-
-def _owner(owner_id: str) -> int:
-    return crc32(owner_id.encode()) % _OWNERS
-
-
-def _model(name: str) -> str:
-    return f"{_MODEL}{crc32(name.encode()):x}"
 
 
 def _key(image_id: str) -> int:

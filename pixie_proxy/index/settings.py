@@ -21,6 +21,15 @@ def put(tx: Tx, name: str, value: str) -> None:
     )
 
 
+def count_up(tx: Tx, name: str) -> None:
+    """Add one to a value, which is a number. Who does so is alone with it until its transaction ends."""
+    tx.run(
+        "INSERT INTO settings (name, value) VALUES (:name, '1') ON CONFLICT (name) DO UPDATE"
+        " SET value = CAST(CAST(settings.value AS BIGINT) + 1 AS TEXT)",
+        name=name,
+    )
+
+
 def put_if_absent(tx: Tx, name: str, value: str) -> str:
     """Write a value unless there is one, and return the one that is there now: racing processes agree on it."""
     tx.run(

@@ -18,8 +18,9 @@ from typing import TypeVar
 from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import ConfigError, IndexUnavailable
 from pixie_proxy.index import Tx, search
-from pixie_proxy.index.batch import BatchConnection, Lane
+from pixie_proxy.index.batch import BatchConnection
 from pixie_proxy.index.bounds import ReadLimit, WriteAheadLog
+from pixie_proxy.index.lane import Lane
 from pixie_proxy.index.lock import FileLock, LockTimeout
 from pixie_proxy.index.migrate import schema_version, upgrade
 from pixie_proxy.index.rewriting import rewrite

@@ -22,16 +22,21 @@ class StateToWrite:
 
 def mark(tx: Tx, request_id: str, purged: Mapping[str, str] | None = None) -> StateToWrite:
     """Note, in the transaction of a change, that a folder has to follow it."""
-    known = get(tx, request_id)
-    files = {**(known.purged if known else {}), **(purged or {})}
     ticket = secrets.token_hex(8)
-    tx.run(
-        "INSERT INTO states_to_write (request_id, ticket, purged) VALUES (:id, :ticket, :purged)"
-        " ON CONFLICT (request_id) DO UPDATE SET ticket = excluded.ticket, purged = excluded.purged",
+    tx.run(  # first, for then nobody else adds files to it
+        "INSERT INTO states_to_write (request_id, ticket) VALUES (:id, :ticket)"
+        " ON CONFLICT (request_id) DO UPDATE SET ticket = excluded.ticket",
         id=request_id,
         ticket=ticket,
-        purged=json.dumps(files),
     )
+    known = get(tx, request_id)
+    files = {**(known.purged if known else {}), **(purged or {})}
+    if purged:
+        tx.run(
+            "UPDATE states_to_write SET purged = :purged WHERE request_id = :id",
+            id=request_id,
+            purged=json.dumps(files),
+        )
     return StateToWrite(
         request_id=request_id, ticket=ticket, purged=files, is_doomed=known is not None and known.is_doomed
     )

@@ -70,13 +70,16 @@ def fill(tx: Tx, age: Age, most: int) -> list[str]:
     rows = tx.all(
         "SELECT id, request_id FROM images" + _due() + " ORDER BY id LIMIT :most", most=most, **_bounds(age)
     )
-    for row in rows:
-        tx.run(
-            "UPDATE images SET deleted_us = :now, link_epoch = link_epoch + 1 WHERE id = :id",
-            now=age.now_us,
+    return [
+        row["request_id"]
+        for row in rows
+        # Once more, for another process may fill it too, and an owner may have restored one.
+        if tx.run(
+            "UPDATE images SET deleted_us = :now, link_epoch = link_epoch + 1" + _due() + " AND id = :id",
             id=row["id"],
+            **_bounds(age),
         )
-    return [row["request_id"] for row in rows]
+    ]
 
 
 def count_overdue(tx: Tx, before_us: int) -> int:
@@ -95,9 +98,14 @@ def purge(tx: Tx, before_us: int, most: int) -> list[PurgedImage]:
         before=before_us,
         most=most,
     )
-    for row in rows:
-        images.remove(tx, row["id"], row["request_id"])
-    return [PurgedImage(row["id"], row["request_id"], row["ref"].rsplit("/", 1)[-1]) for row in rows]
+    gone = [
+        row
+        for row in rows
+        if tx.run("DELETE FROM images" + _OVERDUE + " AND id = :id", id=row["id"], before=before_us)
+    ]
+    for row in gone:
+        images.forget_answer(tx, row["request_id"])
+    return [PurgedImage(row["id"], row["request_id"], row["ref"].rsplit("/", 1)[-1]) for row in gone]
 
 
 def _due(of: str = "") -> str:

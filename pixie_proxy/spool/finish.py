@@ -159,15 +159,16 @@ def settle_kept(tx: Tx, manifest: Manifest) -> None:
     Of a user who was deleted meanwhile nothing is listed, and the folder goes once it is in storage.
     """
     call, end = manifest.call, manifest.settlement
+    accounts.lock(tx, call.accounts)
     is_erased = erasure.is_deleted(tx, call.user_id)
     if is_erased:
         call, end = erasure.anonymous_call(call), erasure.anonymous_end(end)
-    if not settle(tx, call, end) and ledger.get(tx, call.id) is None:
+    if not _settle(tx, call, end) and ledger.get(tx, call.id) is None:
         # The index is younger than the spool: the manifest knows all that the row said.
         ledger.insert(tx, call, "sent")
         taken = {"slots": 1, "held_micros": call.hold_micros, "images": call.images_asked}
         accounts.move(tx, call.accounts, period(call.created_us), **taken)
-        settle(tx, call, end)
+        _settle(tx, call, end)
     if is_erased:
         erasure.doom(tx, call.id, {image.id: image.file for image in manifest.images})
         return
@@ -191,6 +192,12 @@ def settle(tx: Tx, call: CallRecord, settlement: Settlement) -> bool:
     of unknown outcome did so before: when it turns out to be done after all, only the difference to what it was charged
     then is booked.
     """
+    accounts.lock(tx, call.accounts)
+    return _settle(tx, call, settlement)
+
+
+def _settle(tx: Tx, call: CallRecord, settlement: Settlement) -> bool:
+    """Do that. The accounts are locked, and before the row, as by an admission that takes its idempotency key over."""
     booked = period(call.created_us)
     if ledger.settle(tx, settlement):
         accounts.move(
@@ -206,9 +213,6 @@ def settle(tx: Tx, call: CallRecord, settlement: Settlement) -> bool:
     charged_micros = ledger.charged_as_unknown(tx, call.id) if settlement.state == "done" else None
     if charged_micros is None:
         return False
-    accounts.lock(
-        tx, call.accounts
-    )  # before the row, as an admission does that takes its idempotency key over
     less_micros = charged_micros - settlement.cost_micros
     if any(accounts.spent(tx, subject, booked["day"])[0] < less_micros for subject in call.accounts):
         # An admin has given back what it was charged, or part of it: then that stands, and not less than nothing.

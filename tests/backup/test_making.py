@@ -21,6 +21,7 @@ from pixie_proxy.backup.target import Source, check_place
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.gallery.retention import _purge
 from pixie_proxy.index import images
+from pixie_proxy.index.places import SqlitePlace
 from pixie_proxy.records import new_id
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import MANIFEST, STATE, Storage, StoredFile, folder_ref
@@ -51,7 +52,12 @@ class Meanwhile:
 
 def source_of(house: House, happens: Callable[[], Awaitable[object]] | None = None) -> Source:
     storage: Any = house.storage if happens is None else Meanwhile(house.storage, happens)
-    return Source(index=house.data / "pixie.db", spool=house.data / "spool", storage=storage, has_images=True)
+    return Source(
+        index=SqlitePlace(house.data / "pixie.db"),
+        spool=house.data / "spool",
+        storage=storage,
+        has_images=True,
+    )
 
 
 async def back_up(house: House, happens: Callable[[], Awaitable[object]] | None = None) -> Record:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
-from pixie_proxy.index import Tx, accounts, ledger, users
-from pixie_proxy.index.sqlite import SqliteIndex
+from pixie_proxy.index import Index, Tx, accounts, ledger, users
 from pixie_proxy.records import TEAM, Account, Period, accounts_of, bounds, new_id
 from tests.support.calls import ANN, a_call, an_end
+from tests.support.postgres import INTEGRITY
 
 THEN: Period = {"day": "2026-11-21", "month": "2026-11"}
 NOON = int(datetime(2026, 11, 21, 12, tzinfo=UTC).timestamp()) * 1_000_000
@@ -19,7 +18,7 @@ DAY_US = 86_400_000_000
 EVERYBODY = accounts_of("usr_a", "key_a")
 
 
-async def test_accounts_are_made_by_their_lock(index: SqliteIndex) -> None:
+async def test_accounts_are_made_by_their_lock(index: Index) -> None:
     """The first lock makes empty accounts; what is saved is there for the next, and a lock changes nothing."""
     account = Account(subject="usr_a", in_flight=2, spent_life_micros=5, held_micros=7, images_day=3, **THEN)
 
@@ -35,7 +34,7 @@ async def test_accounts_are_made_by_their_lock(index: SqliteIndex) -> None:
     assert await index.read(lambda tx: accounts.get(tx, "usr_b")) == Account(subject="usr_b")
 
 
-async def test_a_move_is_the_same_for_all_of_a_call(index: SqliteIndex) -> None:
+async def test_a_move_is_the_same_for_all_of_a_call(index: Index) -> None:
     """Team, user and key; a day that has rolled over since is left alone, life and month are charged."""
     account = Account(
         subject="", in_flight=1, day="2026-11-22", month="2026-11", held_micros=50, images_day=4
@@ -52,7 +51,7 @@ async def test_a_move_is_the_same_for_all_of_a_call(index: SqliteIndex) -> None:
     assert await index.write(work) == [replace(after, subject=subject) for subject in EVERYBODY]
 
 
-async def test_nothing_goes_below_nothing(index: SqliteIndex) -> None:
+async def test_nothing_goes_below_nothing(index: Index) -> None:
     """Given back twice, slots and holds stay at zero; less than zero is refused by the schema."""
 
     def work(tx: Tx) -> Account:
@@ -62,11 +61,11 @@ async def test_nothing_goes_below_nothing(index: SqliteIndex) -> None:
         return accounts.get(tx, "usr_a")
 
     assert await index.write(work) == Account(subject="usr_a", **THEN)
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(INTEGRITY):
         await index.write(lambda tx: accounts.save(tx, Account(subject="usr_a", held_micros=-1)))
 
 
-async def test_a_day_begins_with_what_the_ledger_says(index: SqliteIndex) -> None:
+async def test_a_day_begins_with_what_the_ledger_says(index: Index) -> None:
     """Nothing on a new day; what was spent on one that comes again because the clock was set. A hold runs on."""
 
     def work(tx: Tx) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 import pytest
 
 from pixie_proxy.errors import IndexUnavailable, NotFound
-from pixie_proxy.index import Index, Tx, settings
+from pixie_proxy.index import Index, Tx, accounts, settings
+from pixie_proxy.records import TEAM
 
 
 def put_then_fail(tx: Tx) -> None:
@@ -39,13 +41,19 @@ async def test_rows_are_read_by_name(index: Index) -> None:
 
 
 async def test_writes_do_not_lose_each_other(index: Index) -> None:
-    """Read-modify-write in one work is safe, however many run at once."""
+    """A work that begins with a write is alone with that row, and reads what those before it have left there."""
 
     def increment(tx: Tx) -> None:
+        accounts.lock(tx, [TEAM])
+        known = accounts.get(tx, TEAM)
+        accounts.save(tx, replace(known, in_flight=known.in_flight + 1))
         settings.put(tx, "count", str(int(settings.get(tx, "count") or 0) + 1))
+        settings.count_up(tx, "counted")
 
     await asyncio.gather(*[index.write(increment) for _ in range(600)])
+    assert await index.read(lambda tx: accounts.get(tx, TEAM).in_flight) == 600
     assert await index.read(lambda tx: settings.get(tx, "count")) == "600"
+    assert await index.read(lambda tx: settings.get(tx, "counted")) == "600"
 
 
 async def test_failing_work_does_not_harm_its_neighbours(index: Index) -> None:

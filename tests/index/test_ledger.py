@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 from typing import get_args
 
 import pytest
 
-from pixie_proxy.index import Tx, ledger, users
-from pixie_proxy.index.sqlite import SqliteIndex
+from pixie_proxy.index import Index, Tx, ledger, users
 from pixie_proxy.records import CallRecord, Settlement, State, new_id
+from tests.support.postgres import INTEGRITY
 
 USER = users.StoredUser(id=new_id("usr"), name="ann", role="member", created_us=1, limits={})
 
@@ -51,11 +50,11 @@ def settlement(of: CallRecord, state: State) -> Settlement:
 
 
 @pytest.fixture(autouse=True)
-async def somebody(index: SqliteIndex) -> None:
+async def somebody(index: Index) -> None:
     await index.write(lambda tx: users.add_user(tx, USER))
 
 
-async def test_row_comes_back_as_it_was_written(index: SqliteIndex) -> None:
+async def test_row_comes_back_as_it_was_written(index: Index) -> None:
     """Every field survives, JSON and bytes too, before and after the settlement."""
     one = call(idempotency_key="k")
     await index.write(lambda tx: ledger.insert(tx, one, "admitted"))
@@ -86,7 +85,7 @@ async def test_row_comes_back_as_it_was_written(index: SqliteIndex) -> None:
 
 @pytest.mark.parametrize("earlier", list(get_args(State)))
 @pytest.mark.parametrize("later", ["done", "failed", "unknown"])
-async def test_row_is_settled_once(index: SqliteIndex, earlier: State, later: State) -> None:
+async def test_row_is_settled_once(index: Index, earlier: State, later: State) -> None:
     """Only an open row can be settled, and an unknown one when its images turned up after all."""
     one = call()
 
@@ -105,7 +104,7 @@ async def test_row_is_settled_once(index: SqliteIndex, earlier: State, later: St
     assert (row.state, row.cost_micros) == ((later, 1) if changed else (earlier, 300))
 
 
-async def test_open_calls_are_those_of_the_process(index: SqliteIndex) -> None:
+async def test_open_calls_are_those_of_the_process(index: Index) -> None:
     """Recovery finds what its process left open, oldest first, and nothing else."""
     admitted, sent, done, foreign = call(), call(), call(), call(process="p2")
 
@@ -119,12 +118,12 @@ async def test_open_calls_are_those_of_the_process(index: SqliteIndex) -> None:
     assert [(row.call.id, row.state) for row in rows] == [(admitted.id, "admitted"), (sent.id, "sent")]
 
 
-async def test_idempotency_key_stands_in_one_row(index: SqliteIndex) -> None:
+async def test_idempotency_key_stands_in_one_row(index: Index) -> None:
     """A second row of the same user and kind is refused until the first lets go; another kind is another key."""
     first, second = call(idempotency_key="k"), call(idempotency_key="k")
     await index.write(lambda tx: ledger.insert(tx, first, "sent"))
     await index.write(lambda tx: ledger.insert(tx, call(idempotency_key="k", kind="edit"), "sent"))
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(INTEGRITY):
         await index.write(lambda tx: ledger.insert(tx, second, "sent"))
     found = await index.read(lambda tx: ledger.find_by_idempotency_key(tx, USER.id, "generation", "k"))
     assert found is not None

@@ -7,6 +7,7 @@ import sqlite3
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -27,6 +28,7 @@ from pixie_proxy.index import (
 )
 from pixie_proxy.index.batch import SqliteTx
 from pixie_proxy.index.migrate import migrate
+from pixie_proxy.index.postgres import search as postgres_search
 from pixie_proxy.index.shelves import Shelf
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.index.words import MAX_LETTERS, Phrase, phrases, words
@@ -43,6 +45,7 @@ from tests.index.test_images import (
     add_images,
     expected,
     image_id,
+    in_database,
     stored,
 )
 
@@ -94,19 +97,32 @@ QUESTIONS = st.one_of(
 )
 
 
-@pytest.fixture(scope="module")
-def tx() -> Iterator[Tx]:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def tx(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tx]:
     """A hundred images of three users, in lists of all kinds, three in a millisecond, changed, some purged."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.row_factory = sqlite3.Row
-    connection.execute("PRAGMA foreign_keys = ON")
-    migrate(connection)
-    tx = SqliteTx(connection)
-    chance = random.Random(5)
+    with in_database(request, tmp_path_factory.mktemp("index")) as tx:
+        fill(tx)
+        yield tx
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Tx]:
+    """Three users, and no image."""
+    with in_database(request, tmp_path) as tx:
+        add_users(tx)
+        yield tx
+
+
+def add_users(tx: Tx) -> None:
     for user in USERS.values():
         users.add_user(
             tx, users.StoredUser(id=user.id, name=user.name, role=user.role, created_us=0, limits={})
         )
+
+
+def fill(tx: Tx) -> None:
+    chance = random.Random(5)
+    add_users(tx)
     collections.insert(tx, COLLECTION)
     for n in chance.sample(range(120), 120):  # in no order: a rebuilt index has them as storage gives them
         owner = USERS[chance.choice(NAMES)]
@@ -131,8 +147,6 @@ def tx() -> Iterator[Tx]:
             collections.put(tx, COLLECTION.id, image.id)
         if chance.random() < 0.2:
             lineage.record(tx, call.id, [PARENT])
-    yield tx
-    connection.close()
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +199,7 @@ def lying_on(tx: Tx, name: str, viewer: User) -> set[str]:
         "favorite": ("SELECT image_id FROM favorites WHERE user_id = :of", viewer.id),
     }
     query, of = tables[name]
-    return {image_id for row in tx.all(query, of=of) for image_id in row}
+    return {image_id for row in tx.all(query, of=of) for image_id in dict(row).values()}
 
 
 def found(tx: Tx, name: str, question: str | None, **asked: Any) -> list[str]:
@@ -231,6 +245,7 @@ def test_walking_through_a_search_gives_all_that_has_the_words(
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(shelves, "_MANY", few)
+        patched.setattr(postgres_search, "_MANY", few)
         walked: list[str] = []
         while page := give(after=walked[-1] if walked else None):
             walked += page
@@ -295,13 +310,9 @@ def test_questions_are_read(question: str, asked: list[Phrase]) -> None:
     assert phrases(question) == asked
 
 
-def test_images_of_one_moment_keep_their_order() -> None:
+def test_images_of_one_moment_keep_their_order(empty: Tx) -> None:
     """Ids whose keys would be the same are found in the order of the ids, however they came, and after some went."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.row_factory = sqlite3.Row
-    migrate(connection)
-    tx, bob, chance = SqliteTx(connection), USERS["bob"], random.Random(3)
-    users.add_user(tx, users.StoredUser(id=bob.id, name="bob", role="member", created_us=0, limits={}))
+    tx, bob, chance = empty, USERS["bob"], random.Random(3)
     ids = [image_id(FIRST_MS, tail) for tail in range(20)]
     for identifier in chance.sample(ids, 20):
         add_images(tx, bob, [stored(identifier, 0)], add_call(tx, bob))
@@ -311,7 +322,6 @@ def test_images_of_one_moment_keep_their_order() -> None:
         tx.run("DELETE FROM images WHERE id = :id", id=identifier)
     left = [each for each in ids if each not in ids[::3]]
     assert found(tx, "bob", "fox", order="asc") == left
-    connection.close()
 
 
 def test_words_of_removed_images_leave_the_file() -> None:
@@ -339,9 +349,13 @@ def test_words_of_removed_images_leave_the_file() -> None:
 @pytest.mark.parametrize("question", ["fox", "fo*", '"red fox"', "foxgl*"])
 def test_search_walks_along_its_entries(tx: Tx, question: str, order: str) -> None:
     """Nothing is sorted: a word that is in every prompt is read as far as the page needs."""
+    if not isinstance(tx, SqliteTx):
+        pytest.skip("PostgreSQL has a plan of its own")
     plans: list[str] = []
 
     class Explaining:
+        search = search
+
         def all(self, sql: str, **params: object) -> list[Any]:
             if " search hit " in sql:
                 plans.extend(row["detail"] for row in tx.all("EXPLAIN QUERY PLAN " + sql, **params))
@@ -356,26 +370,18 @@ def test_search_walks_along_its_entries(tx: Tx, question: str, order: str) -> No
     assert all("SEARCH" in plan for plan in plans if " said " in plan or " i " in plan)
 
 
-def test_images_from_before_the_search_are_found() -> None:
+def test_images_from_before_the_search_are_found(empty: Tx) -> None:
     """The step that brings the search enters what there is."""
-    connection = sqlite3.connect(":memory:", isolation_level=None)
-    connection.row_factory = sqlite3.Row
-    migrate(connection)
-    tx = SqliteTx(connection)
-    for user in USERS.values():
-        users.add_user(
-            tx, users.StoredUser(id=user.id, name=user.name, role=user.role, created_us=0, limits={})
-        )
+    tx = empty
     ids = [new_id("img") for _ in range(30)]
     for number, identifier in enumerate(ids):
         add_images(tx, USERS["bob"], [stored(identifier, 0)], add_call(tx, USERS["bob"]))
         if number % 3 == 0:
             images.delete(tx, identifier, 7)
-    before = [tuple(row) for row in tx.all("SELECT * FROM searchable ORDER BY key")]
+    before = [dict(row) for row in tx.all("SELECT * FROM searchable ORDER BY image_id")]
     tx.run("DELETE FROM searchable")
     assert found(tx, "bob", "fox") == []
-    search.fill(tx)
-    assert [tuple(row) for row in tx.all("SELECT * FROM searchable ORDER BY key")] == before
+    tx.search.fill(tx)
+    assert [dict(row) for row in tx.all("SELECT * FROM searchable ORDER BY image_id")] == before
     assert len(found(tx, "bob", "fox", limit=100)) == 20
     assert len(found(tx, "bob", "fox", limit=100, deleted=True)) == 10
-    connection.close()

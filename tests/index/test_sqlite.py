@@ -40,6 +40,11 @@ asyncio.run(main(Path(sys.argv[1]), sys.argv[2]))
 """
 
 
+@pytest.fixture
+async def index(open_index: OpenIndex) -> SqliteIndex:
+    return await open_index()
+
+
 def put(name: str, value: str = "x") -> Any:
     return lambda tx: settings.put(tx, name, value)
 

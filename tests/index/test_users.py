@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 
 import pytest
 
-from pixie_proxy.index import Tx, users
-from pixie_proxy.index.sqlite import SqliteIndex
+from pixie_proxy.index import Index, Tx, users
 from pixie_proxy.index.users import StoredKey, StoredUser
 from pixie_proxy.records import new_id
+from tests.support.postgres import INTEGRITY
 
 
 def user(name: str, **fields: object) -> StoredUser:
@@ -25,7 +24,7 @@ def key(of: StoredUser, digest: str, **fields: object) -> StoredKey:
     return replace(basis, **fields)  # type: ignore[arg-type]
 
 
-async def test_names_are_unique(index: SqliteIndex) -> None:
+async def test_names_are_unique(index: Index) -> None:
     """A taken name is told, not raised, and the first user stays."""
     first, second = user("ann", limits={"usd_per_day": 2.5}), user("ann")
     assert await index.write(lambda tx: users.add_user(tx, first))
@@ -35,7 +34,7 @@ async def test_names_are_unique(index: SqliteIndex) -> None:
     assert await index.read(lambda tx: users.get_user_by_name(tx, "bob")) is None
 
 
-async def test_users_change(index: SqliteIndex) -> None:
+async def test_users_change(index: Index) -> None:
     """Role, limits and the door change one by one; a user who isn't there is told."""
     ann = user("ann")
 
@@ -51,7 +50,7 @@ async def test_users_change(index: SqliteIndex) -> None:
     assert await index.write(work) == expected
 
 
-async def test_declared_users_win_over_those_of_the_same_name(index: SqliteIndex) -> None:
+async def test_declared_users_win_over_those_of_the_same_name(index: Index) -> None:
     """Who was there keeps the id; who is no longer declared is disabled, who never was is left alone."""
     ann, bob, eve = user("ann", disabled=True), user("bob"), user("eve")
 
@@ -71,7 +70,7 @@ async def test_declared_users_win_over_those_of_the_same_name(index: SqliteIndex
     ]
 
 
-async def test_key_leads_to_its_user(index: SqliteIndex) -> None:
+async def test_key_leads_to_its_user(index: Index) -> None:
     """A digest leads to key and user, revoked ones too."""
     ann = user("ann")
     laptop = key(ann, "d1", expires_us=99)
@@ -94,7 +93,7 @@ async def test_key_leads_to_its_user(index: SqliteIndex) -> None:
     assert await index.read(lambda tx: users.list_keys(tx, "usr_nobody")) == []
 
 
-async def test_declared_keys_follow_the_settings(index: SqliteIndex) -> None:
+async def test_declared_keys_follow_the_settings(index: Index) -> None:
     """A declared key is good again for the user that the settings name; one that is gone from there is revoked."""
     ann, bob = user("ann"), user("bob")
 
@@ -111,7 +110,7 @@ async def test_declared_keys_follow_the_settings(index: SqliteIndex) -> None:
     assert await index.write(work) == {"d1": (bob.id, None), "d2": (bob.id, 9), "d3": (bob.id, None)}
 
 
-async def test_key_needs_a_user(index: SqliteIndex) -> None:
+async def test_key_needs_a_user(index: Index) -> None:
     """Foreign keys are on."""
-    with pytest.raises(sqlite3.IntegrityError):
+    with pytest.raises(INTEGRITY):
         await index.write(lambda tx: users.add_key(tx, key(user("ghost"), "d1")))

@@ -15,6 +15,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from tests.conftest import IN_SQLITE_AND_TORTURE_BOTH, KeepIndex
 from tests.support import outside
 from tests.support.old_collection import leave_open
 from tests.support.pictures import png
@@ -173,15 +174,22 @@ async def test_uploads_of_a_killed_proxy_are_swept(tmp_path: Path, upstream: Scr
         assert list((data / "spool" / "uploads").glob("*/*")) == []
 
 
+@pytest.mark.parametrize("keep_index", IN_SQLITE_AND_TORTURE_BOTH, indirect=True)
 @pytest.mark.parametrize(
     ("seed", "kills"),
     [(1, 4), *[pytest.param(seed, 300, marks=pytest.mark.torture) for seed in (1, 2)]],
 )
 async def test_a_kill_at_any_instant_loses_nothing(
-    tmp_path: Path, upstream: ScriptedUpstream, seed: int, kills: int, record_figure: Callable[..., None]
+    tmp_path: Path,
+    upstream: ScriptedUpstream,
+    keep_index: KeepIndex,
+    seed: int,
+    kills: int,
+    record_figure: Callable[..., None],
 ) -> None:
     """Again and again, under mixed load, each start recovering what the one before had left."""
     data, is_long = tmp_path / "data", kills > 50
+    keep_index(data)
     traffic = Traffic(seed, sizes=(1000, 10_000, 60_000), pause_s=0.01) if is_long else Traffic(seed)
     upstream.default(traffic.answer)
     recovery_s = []

@@ -14,12 +14,15 @@ from typing import Any
 import orjson
 
 from pixie_proxy.spool.area import PARTIALS
+from tests.support import postgres
 from tests.support.proxy import ADMIN_KEY, RunningProxy
 from tests.support.waiting import eventually
 
 
 def rows(data_dir: Path, sql: str) -> list[dict[str, Any]]:
-    """Read from the index."""
+    """Read from the index, wherever it is."""
+    if url := postgres.url_of(data_dir):
+        return postgres.rows(url, sql)
     with closing(sqlite3.connect(f"{(data_dir / 'pixie.db').as_uri()}?mode=ro", uri=True, timeout=10)) as db:
         db.row_factory = sqlite3.Row
         return [dict(row) for row in db.execute(sql)]

@@ -23,6 +23,7 @@ from pixie_proxy.app import create_app
 from pixie_proxy.cli.server import make_runner
 from pixie_proxy.config import Settings
 from pixie_proxy.web.context import CONTEXT, Context
+from tests.support import postgres
 
 ADMIN_KEY = "px-admin-" + "a" * 24
 MEMBER_KEY = "px-member-" + "m" * 24
@@ -89,6 +90,7 @@ def settings_for(data_dir: Path, upstream_url: str, **sections: Mapping[str, Any
         "upstream": {"base_url": upstream_url, "api_key": UPSTREAM_KEY, "connect_timeout_s": 5},
         "limits": _NO_LIMITS,
         "users": _USERS,
+        "index": postgres.section_of(data_dir),
     }
     for name, section in sections.items():
         tree[name] = {**tree[name], **section} if isinstance(tree.get(name), dict) else section
@@ -122,7 +124,7 @@ def config_file(data_dir: Path, upstream_url: str, **sections: Mapping[str, Any]
     settings = settings_for(data_dir, upstream_url, **sections)
     tree = settings.model_dump(mode="json", exclude={"users", "upstream"})
     upstream = {**settings.upstream.model_dump(mode="json"), "api_key": UPSTREAM_KEY}
-    tree |= {"users": _USERS, "upstream": upstream}
+    tree |= {"users": _USERS, "upstream": upstream, "index": postgres.section_of(data_dir)}
     for name, section in sections.items():  # as it was given: a dump hides secrets
         tree[name] = {**tree[name], **section} if isinstance(tree.get(name), dict) else section
     config = data_dir.parent / f"{data_dir.name}.yaml"

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import IN_SQLITE_AND_TORTURE_BOTH, KeepIndex
 from tests.support import outside
 from tests.support.figures import RecordFigure
 from tests.support.pictures import png
@@ -146,12 +147,18 @@ async def test_who_joined_a_call_of_another_process_that_failed_asks_anew(
     assert (status, "idempotent-replayed" in headers, len(upstream.requests)) == (200, False, 2)
 
 
+@pytest.mark.parametrize("keep_index", IN_SQLITE_AND_TORTURE_BOTH, indirect=True)
 @pytest.mark.parametrize("rounds", [1, pytest.param(50, marks=pytest.mark.torture)])
 async def test_one_key_at_four_processes_pays_once(
-    tmp_path: Path, upstream: ScriptedUpstream, rounds: int, record_figure: RecordFigure
+    tmp_path: Path,
+    upstream: ScriptedUpstream,
+    keep_index: KeepIndex,
+    rounds: int,
+    record_figure: RecordFigure,
 ) -> None:
     """Fifty at once, a round: one upstream call, fifty equal bodies, forty-nine of them marked."""
     data = tmp_path / "data"
+    keep_index(data)
     async with AsyncExitStack() as running:
         proxies = [await running.enter_async_context(spawn_proxy(data, upstream.base_url)) for _ in range(4)]
         for number in range(rounds):
@@ -167,10 +174,15 @@ async def test_one_key_at_four_processes_pays_once(
 
 @pytest.mark.parametrize("rounds", [2, pytest.param(100, marks=pytest.mark.torture)])
 async def test_racing_retries_at_two_processes_take_a_lost_call_over_once(
-    tmp_path: Path, upstream: ScriptedUpstream, rounds: int, record_figure: RecordFigure
+    tmp_path: Path,
+    upstream: ScriptedUpstream,
+    keep_index: KeepIndex,
+    rounds: int,
+    record_figure: RecordFigure,
 ) -> None:
     """Of six at once one has it, five are calls of their own."""
     data = tmp_path / "data"
+    keep_index(data)
     upstream.default(pause(0.1), *image_json([png(seed=1)]))
     async with spawn_proxy(data, upstream.base_url) as one, spawn_proxy(data, upstream.base_url) as two:
         for number in range(rounds):

@@ -119,7 +119,9 @@ async def _addresses(proxy: RunningProxy, upstream: ScriptedUpstream) -> tuple[l
         key = OTHER_KEY if name == "carol's" else MEMBER_KEY
         _, answered, _ = await proxy.request("GET", f"/v1/images/{image}/content", key=key)
         tags.append(answered["ETag"])
-        await proxy.request("GET", f"/v1/images/{image}/thumbnail", key=key)  # which brings its placeholder along
+        await proxy.request(
+            "GET", f"/v1/images/{image}/thumbnail", key=key
+        )  # which brings its placeholder along
         links.append(urlsplit((await proxy.get(f"/v1/images/{image}", key))["url"]).path)
     ids = list(images.values())
     return (

@@ -218,7 +218,9 @@ async def test_a_placeholder_comes_by_itself(
         assert (head, picture.format, picture.size) == ("data:image/webp;base64", "WEBP", (16, 11))
         assert len(image["placeholder"]) < 200
     assert len(given) == 3
-    assert sorted(path.name for path in cached(proxy)) == sorted(f"{image['id']}-256.webp" for image in found[:2])
+    assert sorted(path.name for path in cached(proxy)) == sorted(
+        f"{image['id']}-256.webp" for image in found[:2]
+    )
 
 
 async def test_a_thumbnail_brings_the_placeholder_along(
