@@ -42,6 +42,7 @@ from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.depth import DepthGauge
 from pixie_proxy.spool.finish import Finisher
 from pixie_proxy.spool.kept import KeptFiles
+from pixie_proxy.spool.presence import Presence
 from pixie_proxy.spool.recovery import Recovery
 from pixie_proxy.storage import SENTINEL, Storage, StorageRefused, sentinel
 from pixie_proxy.storage.awaited import AwaitedStorage
@@ -148,8 +149,11 @@ async def open_context(settings: Settings, worker: int | None = None) -> AsyncIt
             keeping=keeping,
             links=links,
         )
-        kept = KeptFiles(storage, spool)
-        deliveries = Deliveries(index, tasks, spool)
+        kept = KeptFiles(storage, spool, spans_hosts=index.spans_hosts)
+        presence = Presence(index, spool)
+        await presence.begin()
+        closing.push_async_callback(presence.end)
+        deliveries = Deliveries(index, tasks, spool, presence)
         await deliveries.sweep()  # before any retry comes to look for what died with its process
         generation = Generation(
             index=index,
@@ -188,7 +192,8 @@ async def open_context(settings: Settings, worker: int | None = None) -> AsyncIt
             background.spawn(depth.watch(), "spool depth")
         background.spawn(directory.watch(), "directory")
         background.spawn(metrics.watch_loop(), "loop lag")
-        background.spawn(Recovery(spool, index, storage, finisher, writers).run(), "recovery")
+        background.spawn(Recovery(spool, index, storage, finisher, writers, presence).run(), "recovery")
+        background.spawn(presence.run(), "heartbeat")
         background.spawn(upkeep.run(), "upkeep")
         background.spawn(looking.run(library, thumbnails, min(settings.gallery.thumbnail_px)), "looking")
         background.spawn(erasing.run(), "erasing")

@@ -18,6 +18,7 @@ _COMMANDS = {
     "user": "Add, list, show, change, top up, disable and enable users",
     "key": "Add, list, limit, rotate and revoke keys",
     "usage": "Hold the ledger against the provider's bill, and set right what was spent",
+    "recover-spool": "Bring home what a host that does not come back left in its spool",
     "verify": "Find what has rotted, gone or been left in storage, beside a running proxy too",
     "reindex": "Rebuild a lost index from storage",
     "retention": "Show which images are too old, and put them into the trash",

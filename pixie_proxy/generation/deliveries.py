@@ -14,6 +14,7 @@ from pixie_proxy.records import CallRecord, new_id
 from pixie_proxy.relay import join
 from pixie_proxy.relay.join import Attempt
 from pixie_proxy.spool.area import Spool
+from pixie_proxy.spool.presence import Presence
 from pixie_proxy.spool.recovery import release_dead
 from pixie_proxy.tasks import TaskKeeper
 
@@ -32,11 +33,12 @@ Note = Callable[[Tx], object]
 class Deliveries:
     """Notes of this process on their way to the index."""
 
-    def __init__(self, index: Index, tasks: TaskKeeper, spool: Spool) -> None:
-        """Write in `tasks`; `spool` tells which of the processes that share the index are alive."""
+    def __init__(self, index: Index, tasks: TaskKeeper, spool: Spool, presence: Presence) -> None:
+        """Write in `tasks` for the process of `spool`; `presence` tells which of the others are alive."""
         self._index = index
         self._tasks = tasks
         self._spool = spool
+        self._presence = presence
         self._waiting: list[Note] = []
         self._leaving: set[asyncio.Future[Any]] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -95,7 +97,7 @@ class Deliveries:
         if self._leaving:
             await asyncio.wait(set(self._leaving))
         await self.flush()
-        await release_dead(self._index, self._spool, call.fingerprint)
+        await release_dead(self._index, self._presence, call.fingerprint)
 
     async def run(self) -> None:
         """Sweep what nobody can ask for any more, and release what died with its process, for as long as we live."""
@@ -110,7 +112,7 @@ class Deliveries:
         """Do that once. Raises ProxyError."""
         if not await self._index.read(lambda tx: deliveries.has_any(tx) or refusals.has_any(tx)):
             return
-        await release_dead(self._index, self._spool)
+        await release_dead(self._index, self._presence)
         now_us = _now_us()
 
         def work(tx: Tx) -> None:

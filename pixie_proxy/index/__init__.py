@@ -50,6 +50,10 @@ class Index(Protocol):
         """Leave nothing in the database's files of what was deleted. Other writers may have to wait for seconds."""
 
     @property
+    def spans_hosts(self) -> bool:
+        """Whether processes of other hosts may share it."""
+
+    @property
     def log_bytes(self) -> int:
         """Give the size of the write-ahead log; 0 where the database keeps that to itself."""
 

@@ -76,6 +76,11 @@ class SqliteIndex:
         self._writes = Lane([writer], LARGEST_BATCH)
         self._reads = Lane(readers, 1)
 
+    @property
+    def spans_hosts(self) -> bool:
+        """No: a file is this host's alone."""
+        return False
+
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` as one transaction; return its result once that is durable."""
         if self._log_keeper is not None and self._log.is_huge:

@@ -160,10 +160,6 @@ class Spool:
             (process / request_id).is_dir() for process in processes_in(self.root)
         )
 
-    def has(self, process: str) -> bool:
-        """Tell whether a process has a part of this spool: every one that may have calls has."""
-        return process == self.process or (self.root / process).is_dir()
-
     @contextmanager
     def dead_processes(self) -> Iterator[list[Path]]:
         """Give the folders of processes that are gone, locked so that no other start recovers them as well."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
+import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -17,6 +19,10 @@ from pixie_proxy.spool.area import Spool
 from pixie_proxy.storage import PIECE_BYTES, ObjectMissing, Storage
 
 log = logging.getLogger(__name__)
+
+ELSEWHERE_S = 3.0
+"""How long an image is waited for that another host has in its spool: it is on its way from there."""
+_LOOK_EVERY_S = 0.1
 
 
 class KeptImage(NamedTuple):
@@ -39,10 +45,11 @@ class KeptFile:
 class KeptFiles:
     """The images that we have."""
 
-    def __init__(self, storage: Storage, spool: Spool) -> None:
-        """Look into both."""
+    def __init__(self, storage: Storage, spool: Spool, *, spans_hosts: bool = False) -> None:
+        """Look into both. What is in neither may be in the spool of another host, if there are any."""
         self._storage = storage
         self._spool = spool
+        self._patience_s = ELSEWHERE_S if spans_hosts else 0.0
 
     async def open(self, image: KeptImage) -> KeptFile:
         """Find an image. Raises StorageUnavailable when it is missing, of another size, or known to be damaged.
@@ -53,17 +60,23 @@ class KeptFiles:
             raise _damaged()
         if (spooled := self._find(image)) is not None:
             return KeptFile(image=image, spooled=spooled)
-        try:
-            found_bytes = await self._storage.size(image.ref)
-        except ObjectMissing:
+        patience_until = time.monotonic() + self._patience_s
+        while (found_bytes := await self._stored_bytes(image)) is None:
             # A disk that could not make the move durable has taken it back.
             if (spooled := self._find(image)) is not None:
                 return KeptFile(image=image, spooled=spooled)
-            message = "The image's bytes are missing in storage. Please tell the admin."
-            raise StorageUnavailable(message) from None
+            if time.monotonic() > patience_until:
+                raise _missing(may_come=self._patience_s > 0)
+            await asyncio.sleep(_LOOK_EVERY_S)
         if found_bytes != image.size_bytes:
             raise _found_damaged(image)
         return KeptFile(image=image, spooled=None)
+
+    async def _stored_bytes(self, image: KeptImage) -> int | None:
+        try:
+            return await self._storage.size(image.ref)
+        except ObjectMissing:
+            return None
 
     async def read(self, file: KeptFile, start: int, stop: int) -> AsyncGenerator[bytes, None]:
         """Yield the bytes of `[start, stop)`. Raises StorageUnavailable where they are not the ones that were kept.
@@ -107,6 +120,13 @@ class KeptFiles:
                 pass
         async for piece in self._storage.read(file.image.ref, start, stop):
             yield piece
+
+
+def _missing(*, may_come: bool) -> StorageUnavailable:
+    if may_come:
+        message = "The image is not in storage yet: another host has it in its spool. Try again later."
+        return StorageUnavailable(message, headers={"retry-after": "10"})
+    return StorageUnavailable("The image's bytes are missing in storage. Please tell the admin.")
 
 
 def _found_damaged(image: KeptImage) -> StorageUnavailable:

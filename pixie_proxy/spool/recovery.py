@@ -16,9 +16,10 @@ from pixie_proxy.index import Index, Tx, deliveries, ledger, lineage, users
 from pixie_proxy.index.ledger import LedgerRow
 from pixie_proxy.records import CallRecord, Settlement
 from pixie_proxy.spool import salvage
-from pixie_proxy.spool.area import Spool, calls_in, is_alive
+from pixie_proxy.spool.area import Spool, calls_in
 from pixie_proxy.spool.finish import Finisher, settle, settle_kept
 from pixie_proxy.spool.manifest import Manifest
+from pixie_proxy.spool.presence import Presence
 from pixie_proxy.storage import MANIFEST, ObjectMissing, Storage, folder_ref
 from pixie_proxy.threads import WorkerThreads
 
@@ -41,7 +42,13 @@ class Recovery:
     """
 
     def __init__(
-        self, spool: Spool, index: Index, storage: Storage, finisher: Finisher, writers: WorkerThreads
+        self,
+        spool: Spool,
+        index: Index,
+        storage: Storage,
+        finisher: Finisher,
+        writers: WorkerThreads,
+        presence: Presence | None = None,
     ) -> None:
         """Recover from `spool`; what touches the disk runs in `writers`."""
         self._spool = spool
@@ -49,6 +56,7 @@ class Recovery:
         self._storage = storage
         self._finisher = finisher
         self._writers = writers
+        self._presence = presence or Presence(index, spool)
         self._recorded: dict[Path, Manifest] = {}
         """Calls that the index has and storage has not."""
         self._told: set[str] = set()
@@ -67,16 +75,15 @@ class Recovery:
         the spool meanwhile. What can't be understood stays where it is: it may be somebody's paid image.
         """
         begun = time.monotonic()
-        await release_dead(self._index, self._spool)  # while we hold a lock, its process looks alive
+        await release_dead(self._index, self._presence)  # while we hold a lock, its process looks alive
         # Asked before we look who lives: a process has its folder before its first row.
         processes = await self._index.read(ledger.open_processes)
         with self._spool.dead_processes() as folders:
             calls = {str(call): call for call in await self._writers.run(_newest_first, folders)}
             await self._each(calls, self._record)
-            processes = {folder.name for folder in folders} | {
-                process for process in processes if not self._spool.has(process)
-            }
-            recovered = await self._each(await self._open_rows(processes), self._settle_row)
+            ours = {folder.name for folder in folders}  # they look alive: we have their locks
+            dead = ours | await self._presence.dead(processes - ours)
+            recovered = await self._each(await self._open_rows(dead), self._settle_row)
             recovered += await self._each(calls, self._adopt)
             for folder in folders:
                 await self._writers.run(self._spool.forget, folder)
@@ -198,10 +205,10 @@ class Recovery:
             return None
 
 
-async def release_dead(index: Index, spool: Spool, fingerprint: str | None = None) -> None:
+async def release_dead(index: Index, presence: Presence, fingerprint: str | None = None) -> None:
     """Let retries take over what clients of dead processes waited for: all, or the answers to one fingerprint."""
     named = await index.read(lambda tx: deliveries.attached_processes(tx, fingerprint))
-    dead = [each for each in named if each != spool.process and not is_alive(spool.root, each)]
+    dead = await presence.dead(named)
     if dead:
         now_us = time.time_ns() // 1000
         await index.write(lambda tx: [deliveries.leave_all(tx, each, now_us) for each in dead])

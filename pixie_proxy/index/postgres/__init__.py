@@ -54,6 +54,11 @@ class PostgresIndex:
         self._writes = Lane(self._writers, 1, patience_s=PATIENCE_S)
         self._reads = Lane(self._readers, 1, patience_s=PATIENCE_S)
 
+    @property
+    def spans_hosts(self) -> bool:
+        """Yes: whoever has its address."""
+        return True
+
     async def write(self, work: Callable[[Tx], T]) -> T:
         """Run `work` as one transaction; return its result once that is durable, and only if it is.
 
