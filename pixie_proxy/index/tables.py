@@ -23,3 +23,6 @@ TABLES: dict[str, tuple[str, ...]] = {
     "collection_images": ("collection_id", "image_id"),
 }
 """Each behind those that it refers to."""
+
+NUL = "\N{SYMBOL FOR NULL}"
+"""Stands for the one character that no text of PostgreSQL may hold; the files in storage keep it as it was."""

@@ -14,11 +14,9 @@ import orjson
 
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.index import Row, Tx
-from pixie_proxy.index.tables import TABLES
+from pixie_proxy.index.tables import NUL, TABLES
 
 _PAGE = 200
-_NUL = "\N{SYMBOL FOR NULL}"
-"""What PostgreSQL keeps in place of the one character that it can't."""
 
 Progress = Callable[[int, int], None]
 """Is told of rows that are done, and of their bytes."""
@@ -105,5 +103,5 @@ def _written(page: list[Row]) -> bytes:
 
 def _value(value: Any) -> Any:
     if isinstance(value, str):
-        return value.replace("\0", _NUL)
+        return value.replace("\0", NUL)
     return value.hex() if isinstance(value, bytes | memoryview) else value

@@ -101,7 +101,7 @@ async def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "start"),
     [
-        ("index: {url: 'postgresql://h/d'}", "index.url: PostgreSQL is not"),
+        ("index: {url: 'postgresql://h:x/d'}", "index.url: it can't be understood"),
         ("storage: {path: file/x}", "storage.path: file/x can't be made"),
         ("server: {data_dir: file/x}", "server.data_dir: file/x can't be written"),
         ("server: {require_existing: true}", "server.data_dir: data holds no pixie.db"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -14,12 +15,12 @@ import pytest
 from pixie_proxy.errors import ConfigError, IndexUnavailable
 from pixie_proxy.index import Tx, postgres, settings
 from pixie_proxy.index.migrate import migrate as migrate_sqlite
-from pixie_proxy.index.migrate import migrations, statements
+from pixie_proxy.index.migrate import migrations
 from pixie_proxy.index.postgres import PostgresIndex, open_postgres, schema
 from pixie_proxy.index.postgres.checkup import look_at_postgres
 from pixie_proxy.index.postgres.target import About, Target
-from pixie_proxy.index.postgres.tx import NUL, rewritten
-from pixie_proxy.index.tables import TABLES
+from pixie_proxy.index.postgres.tx import rewritten
+from pixie_proxy.index.tables import NUL, TABLES
 from tests.index.conftest import OpenPostgres
 from tests.support.postgres import Server, rows, running_postgres
 from tests.support.waiting import eventually
@@ -388,8 +389,6 @@ def test_a_target_names_itself_without_secrets() -> None:
 
 def test_both_databases_have_the_same_tables(postgres: Server) -> None:
     """After each step: the same columns of the same kinds, which may or may not be empty."""
-    import sqlite3
-
     with sqlite3.connect(":memory:", isolation_level=None) as lite:
         version = migrate_sqlite(lite)
         ours = {
@@ -421,11 +420,6 @@ def test_every_table_is_scrubbed_and_moved(postgres: Server) -> None:
     """No table is missing in the list of all."""
     found = rows(postgres.database(), "SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
     assert {row["tablename"] for row in found} - {"schema_version", "searchable"} == {*TABLES}
-
-
-def test_statements_of_both_are_read_alike() -> None:
-    """A migration of PostgreSQL is one script: SQLite's splitter is not needed for it, and would not do."""
-    assert list(statements("SELECT 1; SELECT 2;")) == ["SELECT 1;", "SELECT 2;"]
 
 
 async def test_scrubbing_leaves_nothing_of_what_was_deleted(own_server: Server) -> None:

@@ -25,8 +25,9 @@ from hypothesis.stateful import (
 from pixie_proxy.accounts import money
 from pixie_proxy.admission.gate import Admitted, admit, open_accounts
 from pixie_proxy.errors import InvalidValue
-from pixie_proxy.index import Tx, accounts, audit, users
-from pixie_proxy.index.sqlite import SqliteIndex, open_sqlite
+from pixie_proxy.index import Index, Tx, accounts, audit, users
+from pixie_proxy.index.postgres import open_postgres
+from pixie_proxy.index.sqlite import open_sqlite
 from pixie_proxy.index.users import StoredKey, StoredUser
 from pixie_proxy.records import (
     NO_LIMITS,
@@ -46,6 +47,7 @@ from pixie_proxy.spool.finish import settle
 from pixie_proxy.spool.recovery import unknown
 from tests.support.calls import a_call, an_end
 from tests.support.figures import RecordFigure
+from tests.support.postgres import Server
 
 T = TypeVar("T")
 
@@ -100,11 +102,14 @@ class Money(RuleBasedStateMachine):
 
     steps = 0
     refusals = 0
+    server: Server | None = None
+    """Where the databases are; None: the index is SQLite's."""
 
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="pixie-money-"))
         self.runner = asyncio.Runner()
+        self.url = "" if self.server is None else self.server.database()
         self.index = self.open()
         self.now_us = BEGIN_US
         self.calls: list[Call] = []
@@ -115,8 +120,12 @@ class Money(RuleBasedStateMachine):
         self.runner.run(self.index.close())
         self.runner.close()
         shutil.rmtree(self.folder)
+        if self.server is not None:
+            self.server.drop(self.url)
 
-    def open(self) -> SqliteIndex:
+    def open(self) -> Index:
+        if self.url:
+            return self.runner.run(open_postgres(self.url, connections=2))
         return self.runner.run(open_sqlite(self.folder / "pixie.db", lock_path=self.folder / "pixie.lock"))
 
     def write(self, work: Callable[[Tx], T]) -> T:
@@ -291,10 +300,19 @@ class Money(RuleBasedStateMachine):
                 assert account.images_day == self.images(subject, now["day"])
 
 
-@pytest.mark.parametrize("runs", [6, pytest.param(300, marks=pytest.mark.torture)])
-def test_accounts_are_the_sums_of_their_ledger(record_figure: RecordFigure, runs: int) -> None:
+@pytest.mark.parametrize(
+    ("runs", "database"),
+    [
+        (6, "sqlite"),
+        *[pytest.param(300, each, marks=pytest.mark.torture) for each in ("sqlite", "postgres")],
+    ],
+)
+def test_accounts_are_the_sums_of_their_ledger(
+    request: pytest.FixtureRequest, record_figure: RecordFigure, runs: int, database: str
+) -> None:
     """Hold, settle, refund, salvage, correct, crash, and a clock that goes over midnight both ways, in any order."""
     Money.steps = 0
+    Money.server = request.getfixturevalue("postgres") if database == "postgres" else None
     run_state_machine_as_test(
         Money,
         settings=settings(

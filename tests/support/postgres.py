@@ -170,7 +170,11 @@ class Server:
 
     def forget(self, data_dir: Path) -> None:
         """Drop the database of a data directory."""
-        self.execute(f"DROP DATABASE {_urls.pop(data_dir).rpartition('/')[2]} WITH (FORCE)")
+        self.drop(_urls.pop(data_dir))
+
+    def drop(self, url: str) -> None:
+        """Drop a database, whoever is connected to it."""
+        self.execute(f"DROP DATABASE {url.rpartition('/')[2]} WITH (FORCE)")
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(

@@ -172,6 +172,7 @@ async def test_one_key_at_four_processes_pays_once(
     record_figure("R13", keys=rounds, calls=50 * rounds, charges=rounds, processes=4)
 
 
+@pytest.mark.parametrize("keep_index", IN_SQLITE_AND_TORTURE_BOTH, indirect=True)
 @pytest.mark.parametrize("rounds", [2, pytest.param(100, marks=pytest.mark.torture)])
 async def test_racing_retries_at_two_processes_take_a_lost_call_over_once(
     tmp_path: Path,

@@ -45,8 +45,9 @@ _LOOK = (
     # Set to itself: what a reload of the server's settings changes later holds for later connections.
     " set_config('synchronous_commit', current_setting('synchronous_commit'), false) AS synchronous_commit,"
     # There is an index for each thing that is asked for. How much is said to match must not lead the planner past it: a
-    # list that few images are in would be read from end to end.
+    # list that few images are in would be read from end to end. Nor is any query worth being compiled.
     " set_config('enable_seqscan', 'off', false), set_config('random_page_cost', '1.1', false),"
+    " set_config('jit', 'off', false),"
     " set_config('lock_timeout', %(lock)s, false), set_config('statement_timeout', %(statement)s, false),"
     " set_config('idle_in_transaction_session_timeout', %(idle)s, false)"
 )

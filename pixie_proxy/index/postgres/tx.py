@@ -12,9 +12,7 @@ from psycopg.types.string import StrDumperUnknown
 
 from pixie_proxy.index import Row
 from pixie_proxy.index.postgres import search
-
-NUL = "\N{SYMBOL FOR NULL}"
-"""Stands for the one character that no text of PostgreSQL may hold; the files in storage keep it as it was."""
+from pixie_proxy.index.tables import NUL
 
 _NAMED = re.compile(r"(?<![:\w]):([a-z_]\w*)|%")
 
