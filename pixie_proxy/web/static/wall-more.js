@@ -19,7 +19,13 @@ export function goOn() {
   addEventListener("scroll", debounced(remember, SETTLED_MS), { passive: true });
   addEventListener("pagehide", remember);
   found.addEventListener("click", (event) => remember(tileOf(event.target)?.dataset.id), { capture: true });
-  found.addEventListener("load", (event) => event.target.matches?.(".picture") && event.target.parentElement.querySelector(".dim")?.remove(), { capture: true });
+  found.addEventListener("load", (event) => event.target.matches?.(".picture") && undim(event.target), { capture: true });
+  for (const picture of $$(".picture", found)) if (picture.complete && picture.naturalWidth) undim(picture); // before us
+}
+
+/** Take the placeholder away from behind a picture: through what is transparent in that it would be seen. */
+function undim(picture) {
+  $(".dim", picture.parentElement)?.remove();
 }
 
 /** Begin anew: other tiles were put into the wall. */
