@@ -207,14 +207,19 @@ async def test_what_was_seen_is_there_offline(
         assert (await proxy.get(f"/v1/images/{middle}"))["id"] == middle
         await page.get_by_role("button", name="Reload").click()
         await expect(page.locator("main img")).to_have_count(2)
-        await proxy.request("DELETE", f"/v1/images/{newest}")  # what is gone is not kept, once that was seen
-        await page.goto(f"/images/{newest}")
-        await page.evaluate("address => fetch(address)", f"/v1/images/{newest}/thumbnail?size=256")
+        (hers,) = await make(proxy, "A ship of carol", OTHER_KEY)
+        await page.goto(f"/images/{hers}")
+        await with_worker(page, f"/images/{hers}")
+        await proxy.request(
+            "DELETE", f"/v1/images/{hers}", key=OTHER_KEY
+        )  # what is gone is not kept, once that was seen
+        await page.goto(f"/images/{hers}")
+        await page.evaluate("address => fetch(address)", f"/v1/images/{hers}/thumbnail?size=512")
 
         async def is_dropped() -> bool:
             kept = await page.evaluate(KEPT)
             return not [
-                address for each in ("pages", "thumbnails") for address in kept[each] if newest in address
+                address for each in ("pages", "thumbnails") for address in kept[each] if hers in address
             ]
 
         await eventually(is_dropped)

@@ -16,7 +16,6 @@ function wake() {
 /** Fetch what the page shows anew, keeping the focus and the place. */
 async function refresh() {
   const fresh = $("#live", await fetchPage(location.pathname + location.search));
-  if (!fresh) return location.reload(); // signed out, perhaps by the change itself
   const focused = document.activeElement?.id;
   $("#live").replaceChildren(...document.adoptNode(fresh).childNodes);
   wake();

@@ -47,7 +47,7 @@ export async function restore() {
       for (const page of await Promise.all(was.walked.map((address) => fetchPage(address)))) take(page);
       walked = was.walked;
     } else {
-      while (!tileOf(was.id) && walked.length <= was.walked.length && next()) await add();
+      while (!tileOf(was.id) && walked.length <= was.walked.length && (await add()));
     }
   } catch (error) {
     console.warn(error); // the wall is as long as it is, and goes on from there
@@ -66,20 +66,21 @@ function remember(left) {
   history.replaceState({ ...history.state, wall }, "");
 }
 
+/** Add the next page; give whether it came. */
 async function add() {
   const address = next();
-  if (asking || !address) return;
+  if (asking || !address) return false;
   const mine = (asking = new AbortController());
   found.setAttribute("aria-busy", "true");
   try {
     const page = await fetchPage(address, { signal: mine.signal });
-    if (asking !== mine) return;
+    if (asking !== mine) return false;
     const n = take(page);
     walked = [...walked, address];
     $("#told")?.replaceChildren(t("wall.more", { n }));
   } catch (error) {
     if (asking === mine) tellError(error);
-    return;
+    return false;
   } finally {
     if (asking === mine) {
       asking = null;
@@ -87,6 +88,7 @@ async function add() {
     }
   }
   watch();
+  return true;
 }
 
 function take(page) {
