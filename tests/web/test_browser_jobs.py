@@ -13,6 +13,7 @@ from playwright.async_api import Browser as Chromium
 from playwright.async_api import expect
 
 from tests.support.faulty import FaultRelay
+from tests.support.pictures import png
 from tests.support.proxy import OTHER_KEY, RunningProxy
 from tests.support.upstream import ScriptedUpstream, body, head, image_sse_events
 from tests.support.waiting import eventually

@@ -179,31 +179,36 @@ async def test_what_was_seen_is_there_offline(
         await shoot(page, tmp_path, "offline-wall")
         await page.goto(f"/images/{newest}")
         await pictures_there(page)
-        label = "Favourite"
-        assert (
-            await call(page, "api.js", "callOrQueue", "POST", f"/v1/images/{newest}/favorite", {}, label)
-            is None
-        )
-        await call(page, "api.js", "callOrQueue", "DELETE", f"/v1/images/{middle}", {}, "Delete")
-        await call(page, "api.js", "callOrQueue", "POST", f"/v1/images/{middle}/restore", {}, "Restore")
-        visibility = {"json": {"visibility": "private"}}
-        await call(page, "api.js", "callOrQueue", "POST", f"/v1/images/{oldest}", visibility, "Private")
-        await expect(page.locator("#away")).to_contain_text("4 changes wait")
-        await expect(page.get_by_text("Favourite: done as soon as")).to_be_visible()
+        await _change_offline(page, newest)
+        await expect(page.locator("#away")).to_contain_text("3 changes wait")
         await shoot(page, tmp_path, "offline-image")
+        await page.goto("/")
+        await _trash_and_undo(page, middle)
+        visibility = {"json": {"visibility": "private"}}
+        path = f"/v1/images/{oldest}"
+        assert await call(page, "api.js", "callOrQueue", "POST", path, visibility, "Private") is None
+        await expect(page.locator("#away")).to_contain_text("6 changes wait")
+        bulk = {"json": {"ids": [oldest, newest], "action": "tag", "tags": ["sea"]}}
+        await call(page, "api.js", "callOrQueue", "POST", "/v1/images/bulk", bulk, "Two tags")
         await page.goto(f"/images/{oldest}")
         await expect(page.get_by_role("heading", name="You are offline")).to_be_visible()
         await shoot(page, tmp_path, "offline-unseen")
         await page.goto("/")
         await proxy.request("DELETE", f"/v1/images/{oldest}")
         await page.context.set_offline(False)
-        await expect(page.get_by_text("3 changes that you made offline are done.")).to_be_visible(
+        await expect(page.get_by_text("5 changes that you made offline are done.")).to_be_visible(
             timeout=15_000
         )
-        await expect(page.get_by_text("Private, which you did offline, did not work")).to_be_visible()
+        for label in ("Private", "Two tags"):  # of the two one could be tagged
+            await expect(page.get_by_text(f"{label}, which you did offline, did not work")).to_be_visible()
         await expect(page.locator("#away")).to_be_empty()
         await shoot(page, tmp_path, "offline-back")
-        assert (await proxy.get(f"/v1/images/{newest}"))["favorite"] is True
+        there = await proxy.get(f"/v1/images/{newest}")
+        assert (there["favorite"], there["tags"], there["visibility"]) == (
+            True,
+            ["harbour", "sea"],
+            "private",
+        )
         assert (await proxy.get(f"/v1/images/{middle}"))["id"] == middle
         await page.get_by_role("button", name="Reload").click()
         await expect(page.locator("main img")).to_have_count(2)
@@ -223,6 +228,33 @@ async def test_what_was_seen_is_there_offline(
             ]
 
         await eventually(is_dropped)
+
+
+async def _change_offline(page: Page, image: str) -> None:
+    """Change an image on its page: it looks changed at once. What needs the proxy is out of reach."""
+    favorite = page.get_by_role("button", name="Favourite")
+    await favorite.click()
+    await expect(page.get_by_text("Favourite: Three boats in a harbour: done as soon as")).to_be_visible()
+    await expect(favorite).to_have_attribute("aria-pressed", "true")
+    await page.get_by_label("Add a tag").fill("harbour")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".chip", has_text="harbour")).to_be_visible()
+    await page.get_by_label("Who may see it").select_option("private")
+    for online in ("#edit", "#download", "#shares", '[data-add="collection"]'):
+        await expect(page.locator(online)).to_have_attribute("inert", "")
+    assert page.url.endswith(image)
+
+
+async def _trash_and_undo(page: Page, image: str) -> None:
+    """Throw an image away on the wall, and take it back, before the proxy knows."""
+    tile = page.locator(f'.tile[data-id="{image}"]')
+    await tile.locator("a").focus()
+    await page.keyboard.press("Delete")
+    await expect(tile).to_have_count(0)
+    await expect(page.get_by_text("It is not sent yet.")).to_be_visible()
+    await page.get_by_role("button", name="Undo").click()
+    await expect(tile).to_be_visible()
+    await page.locator("#away", has_text="5 changes wait").wait_for()
 
 
 async def test_nothing_stays_for_the_next_person(

@@ -122,9 +122,10 @@ async function takeFromAddress() {
   }
 }
 
-// What is asked for twice is paid twice, so a double click asks once, and so does a key that is held.
+// What is asked for twice is paid twice, so a double click asks once, wherever its second half
+// hits now, and so does a key that is held.
 root.addEventListener("click", (event) => {
-  if (event.detail < 2 || !event.target.closest(".make, .job-buttons")) return;
+  if (event.detail < 2 || !event.target.closest(".make, .results")) return;
   event.preventDefault();
   event.stopPropagation();
 }, { capture: true });
