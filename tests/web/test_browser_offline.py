@@ -278,6 +278,7 @@ async def test_nothing_stays_for_the_next_person(
         await with_worker(page, f"/images/{image}")
         await page.context.set_offline(True)
         await call(page, "api.js", "callOrQueue", "DELETE", f"/v1/images/{image}", {}, "Delete")
+        await page.evaluate("localStorage.setItem('chosen', 'by bob')")
         await page.context.clear_cookies()
         await page.context.set_offline(False)
         await page.goto("/login")
@@ -285,6 +286,7 @@ async def test_nothing_stays_for_the_next_person(
         await signed_in(page, OTHER_KEY)
         await with_worker(page, "/")
         assert [each for each in await page.evaluate(STORED) if each["id"] != "owner"] == []
+        assert await page.evaluate("localStorage.length") == 0
         await page.context.set_offline(True)
         await page.goto(f"/images/{image}")
         await expect(page.get_by_role("heading", name="You are offline")).to_be_visible()

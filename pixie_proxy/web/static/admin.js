@@ -4,8 +4,8 @@
 import { call } from "./api.js";
 import { $, $$, fetchPage } from "./dom.js";
 import { say, tellError } from "./say.js";
-import { fieldsOf, followLimits } from "./admin_fields.js";
-import { reveal } from "./admin_secret.js";
+import { fieldsOf, followLimits } from "./admin-fields.js";
+import { reveal } from "./admin-secret.js";
 
 /** Make what needs a script usable: it is dead without one. */
 function wake() {
