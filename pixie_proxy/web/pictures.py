@@ -18,7 +18,8 @@ _ALT_CHARACTERS = 300
 class Picture:
     """An image as pages show it. `width` and `height` keep its place while it loads.
 
-    `placeholder` is a tiny picture of it for that while, as a `data:` URL. `is_animated`: hovering may play it.
+    `placeholder` is a tiny picture of it for that while, as a `data:` URL. `is_animated`: pointing at it plays it; a
+    GIF that nobody has looked at yet counts as one that moves.
     """
 
     record: ImageRecord
@@ -51,7 +52,7 @@ def picture_of(record: ImageRecord, longest_px: int) -> Picture:
         height=max(1, round(height * scale)),
         created_us=id_time_us(record.id),
         placeholder=placeholder_uri(record),
-        is_animated=bool(record.is_animated),
+        is_animated=record.mime == "image/gif" if record.is_animated is None else record.is_animated,
     )
 
 

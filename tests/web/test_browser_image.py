@@ -30,10 +30,13 @@ PROMPT = "A lighthouse above the sea at dusk, its lamp just lit"
 async def visiting(
     chromium: Chromium, proxy: RunningProxy, key: str = MEMBER_KEY, size: str = "desk", **options: Any
 ) -> AsyncIterator[Page]:
-    """Sign in with a browser that is set up in some way; what it meets may be an error."""
+    """Sign in with a browser that is set up in some way; what it meets may be an error.
+
+    Our service worker may not come: what it fetches passes by `page.route`.
+    """
     width, height = SIZES[size]
     context = await chromium.new_context(
-        base_url=proxy.url, viewport={"width": width, "height": height}, **options
+        base_url=proxy.url, viewport={"width": width, "height": height}, service_workers="block", **options
     )
     page = await context.new_page()
     page.set_default_timeout(20_000)

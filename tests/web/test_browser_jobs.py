@@ -13,6 +13,7 @@ from playwright.async_api import Browser as Chromium
 from playwright.async_api import expect
 
 from tests.support.faulty import FaultRelay
+from tests.support.pictures import png
 from tests.support.proxy import OTHER_KEY, RunningProxy
 from tests.support.upstream import ScriptedUpstream, body, head, image_sse_events
 from tests.support.waiting import eventually
@@ -64,6 +65,34 @@ async def test_a_tab_that_closes_loses_nothing_and_buys_nothing_twice(
         await fourth.wait_for_url("**/")
         await opened(fourth)
         assert await fourth.locator(".job").count() == 0
+
+
+async def test_a_double_click_buys_once(
+    chromium: Chromium, proxy: RunningProxy, upstream: ScriptedUpstream
+) -> None:
+    """Nor does a key that is held, on the button or in a field; a click after the other's time is another order."""
+    upstream.default([head(200, EVENTS, "chunked"), *map(body, image_sse_events([png(64, 64)]))])
+    async with person(chromium, proxy.url) as (_, page):
+        await opened(page)
+        make = page.get_by_role("button", name="Make", exact=True)
+        await page.get_by_label("Prompt", exact=True).fill("a cat")
+        await make.dblclick()
+        await job(page, "done").wait_for()
+        await job(page, "done").get_by_role("button", name="Make again").dblclick()
+        await expect(page.locator('.job[data-state="done"]')).to_have_count(2)
+        await make.focus()
+        for _ in range(3):
+            await page.keyboard.down("Enter")  # which comes again as a key that is held does
+        await page.keyboard.up("Enter")
+        await expect(page.locator('.job[data-state="done"]')).to_have_count(3)
+        await page.get_by_label("Prompt", exact=True).focus()
+        await page.keyboard.down("Control")
+        for _ in range(3):
+            await page.keyboard.down("Enter")
+        await page.keyboard.up("Enter")
+        await page.keyboard.up("Control")
+        await expect(page.locator('.job[data-state="done"]')).to_have_count(4)
+        assert (upstream.charged, len(upstream.requests)) == (4, 4)
 
 
 async def test_a_network_that_breaks_and_returns(

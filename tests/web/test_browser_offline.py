@@ -5,6 +5,7 @@ These tests let our service worker come; all others in Chromium do without it.
 
 from __future__ import annotations
 
+import base64
 import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -55,24 +56,19 @@ CALL = """async ([module, name, ...given]) => {
 }"""
 """Call what a module of our pages exports."""
 
-SHARED = """async () => {
-  const shell = document.querySelector('script[src$="shell.js"]').src;
-  const [{ text, files }] = await (await import(shell.replace("shell", "store"))).all("incoming");
-  return [text, ...(await Promise.all(files.map(async (file) => `${file.name} ${file.type} ${await file.text()}`)))];
-}"""
-
-SHARE = """(names) => {
+SHARE = """([picture, ...names]) => {
   const form = Object.assign(document.createElement("form"), {
     method: "post", action: "/create/incoming", enctype: "multipart/form-data" });
   const files = Object.assign(document.createElement("input"), { type: "file", name: "files", multiple: true });
   const data = new DataTransfer();
-  for (const name of names) data.items.add(new File(["picture"], name, { type: "image/png" }));
+  const bytes = Uint8Array.from(atob(picture), (character) => character.charCodeAt(0));
+  for (const name of names) data.items.add(new File([bytes], name, { type: "image/png" }));
   files.files = data.files;
   form.append(files, Object.assign(document.createElement("input"), { name: "text", value: "A fox" }));
   document.body.append(form);
   form.submit();
 }"""
-"""Send what a phone sends when somebody shares files to the app."""
+"""Send what a phone sends when somebody shares files to the app: the same picture under each name."""
 
 FILL = """async ([kind, count, bytes]) => {
   const shell = document.querySelector('script[src$="shell.js"]').src;
@@ -183,45 +179,82 @@ async def test_what_was_seen_is_there_offline(
         await shoot(page, tmp_path, "offline-wall")
         await page.goto(f"/images/{newest}")
         await pictures_there(page)
-        label = "Favourite"
-        assert (
-            await call(page, "api.js", "callOrQueue", "POST", f"/v1/images/{newest}/favorite", {}, label)
-            is None
-        )
-        await call(page, "api.js", "callOrQueue", "DELETE", f"/v1/images/{middle}", {}, "Delete")
-        await call(page, "api.js", "callOrQueue", "POST", f"/v1/images/{middle}/restore", {}, "Restore")
-        visibility = {"json": {"visibility": "private"}}
-        await call(page, "api.js", "callOrQueue", "POST", f"/v1/images/{oldest}", visibility, "Private")
-        await expect(page.locator("#away")).to_contain_text("4 changes wait")
-        await expect(page.get_by_text("Favourite: done as soon as")).to_be_visible()
+        await _change_offline(page, newest)
+        await expect(page.locator("#away")).to_contain_text("3 changes wait")
         await shoot(page, tmp_path, "offline-image")
+        await page.goto("/")
+        await _trash_and_undo(page, middle)
+        visibility = {"json": {"visibility": "private"}}
+        path = f"/v1/images/{oldest}"
+        assert await call(page, "api.js", "callOrQueue", "POST", path, visibility, "Private") is None
+        await expect(page.locator("#away")).to_contain_text("6 changes wait")
+        bulk = {"json": {"ids": [oldest, newest], "action": "tag", "tags": ["sea"]}}
+        await call(page, "api.js", "callOrQueue", "POST", "/v1/images/bulk", bulk, "Two tags")
         await page.goto(f"/images/{oldest}")
         await expect(page.get_by_role("heading", name="You are offline")).to_be_visible()
         await shoot(page, tmp_path, "offline-unseen")
         await page.goto("/")
         await proxy.request("DELETE", f"/v1/images/{oldest}")
         await page.context.set_offline(False)
-        await expect(page.get_by_text("3 changes that you made offline are done.")).to_be_visible(
+        await expect(page.get_by_text("5 changes that you made offline are done.")).to_be_visible(
             timeout=15_000
         )
-        await expect(page.get_by_text("Private, which you did offline, did not work")).to_be_visible()
+        for label in ("Private", "Two tags"):  # of the two one could be tagged
+            await expect(page.get_by_text(f"{label}, which you did offline, did not work")).to_be_visible()
         await expect(page.locator("#away")).to_be_empty()
         await shoot(page, tmp_path, "offline-back")
-        assert (await proxy.get(f"/v1/images/{newest}"))["favorite"] is True
+        there = await proxy.get(f"/v1/images/{newest}")
+        assert (there["favorite"], there["tags"], there["visibility"]) == (
+            True,
+            ["harbour", "sea"],
+            "private",
+        )
         assert (await proxy.get(f"/v1/images/{middle}"))["id"] == middle
         await page.get_by_role("button", name="Reload").click()
         await expect(page.locator("main img")).to_have_count(2)
-        await proxy.request("DELETE", f"/v1/images/{newest}")  # what is gone is not kept, once that was seen
-        await page.goto(f"/images/{newest}")
-        await page.evaluate("address => fetch(address)", f"/v1/images/{newest}/thumbnail?size=256")
+        (hers,) = await make(proxy, "A ship of carol", OTHER_KEY)
+        await page.goto(f"/images/{hers}")
+        await with_worker(page, f"/images/{hers}")
+        await proxy.request(
+            "DELETE", f"/v1/images/{hers}", key=OTHER_KEY
+        )  # what is gone is not kept, once that was seen
+        await page.goto(f"/images/{hers}")
+        await page.evaluate("address => fetch(address)", f"/v1/images/{hers}/thumbnail?size=512")
 
         async def is_dropped() -> bool:
             kept = await page.evaluate(KEPT)
             return not [
-                address for each in ("pages", "thumbnails") for address in kept[each] if newest in address
+                address for each in ("pages", "thumbnails") for address in kept[each] if hers in address
             ]
 
         await eventually(is_dropped)
+
+
+async def _change_offline(page: Page, image: str) -> None:
+    """Change an image on its page: it looks changed at once. What needs the proxy is out of reach."""
+    favorite = page.get_by_role("button", name="Favourite")
+    await favorite.click()
+    await expect(page.get_by_text("Favourite: Three boats in a harbour: done as soon as")).to_be_visible()
+    await expect(favorite).to_have_attribute("aria-pressed", "true")
+    await page.get_by_label("Add a tag").fill("harbour")
+    await page.keyboard.press("Enter")
+    await expect(page.locator(".chip", has_text="harbour")).to_be_visible()
+    await page.get_by_label("Who may see it").select_option("private")
+    for online in ("#edit", "#download", "#shares", '[data-add="collection"]'):
+        await expect(page.locator(online)).to_have_attribute("inert", "")
+    assert page.url.endswith(image)
+
+
+async def _trash_and_undo(page: Page, image: str) -> None:
+    """Throw an image away on the wall, and take it back, before the proxy knows."""
+    tile = page.locator(f'.tile[data-id="{image}"]')
+    await tile.locator("a").focus()
+    await page.keyboard.press("Delete")
+    await expect(tile).to_have_count(0)
+    await expect(page.get_by_text("It is not sent yet.")).to_be_visible()
+    await page.get_by_role("button", name="Undo").click()
+    await expect(tile).to_be_visible()
+    await page.locator("#away", has_text="5 changes wait").wait_for()
 
 
 async def test_nothing_stays_for_the_next_person(
@@ -245,6 +278,7 @@ async def test_nothing_stays_for_the_next_person(
         await with_worker(page, f"/images/{image}")
         await page.context.set_offline(True)
         await call(page, "api.js", "callOrQueue", "DELETE", f"/v1/images/{image}", {}, "Delete")
+        await page.evaluate("localStorage.setItem('chosen', 'by bob')")
         await page.context.clear_cookies()
         await page.context.set_offline(False)
         await page.goto("/login")
@@ -252,6 +286,7 @@ async def test_nothing_stays_for_the_next_person(
         await signed_in(page, OTHER_KEY)
         await with_worker(page, "/")
         assert [each for each in await page.evaluate(STORED) if each["id"] != "owner"] == []
+        assert await page.evaluate("localStorage.length") == 0
         await page.context.set_offline(True)
         await page.goto(f"/images/{image}")
         await expect(page.get_by_role("heading", name="You are offline")).to_be_visible()
@@ -285,18 +320,18 @@ async def test_a_phone_shares_a_picture_to_it(chromium: Chromium, proxy: Running
     """The worker takes the files, and none of them goes to the proxy; without a worker one is led on, told why."""
     async with phone(chromium, proxy) as page:
         await page.goto("/login")
-        await page.evaluate(SHARE, ["fox.png"])
+        picture = base64.b64encode(png(64, 64)).decode()
+        await page.evaluate(SHARE, [picture, "fox.png"])
         await page.wait_for_url("**/login?next=%2Fcreate%3Fincoming%3Dmissed")
         await page.goto("/")
         await signed_in(page)
         await with_worker(page, "/")
-        await page.evaluate(SHARE, ["fox.png", "hare.png"])
-        await page.wait_for_url("**/create?incoming=1")
-        assert await page.evaluate(SHARED) == [
-            "A fox",
-            "fox.png image/png picture",
-            "hare.png image/png picture",
-        ]
+        await page.evaluate(SHARE, [picture, "fox.png", "hare.png"])
+        await expect(page.get_by_label("Prompt")).to_have_value("A fox")
+        for name in ("fox.png", "hare.png"):
+            await expect(page.get_by_role("img", name=name)).to_be_visible()
+        await pictures_there(page)
+        assert [each for each in await page.evaluate(STORED) if each["id"] != "owner"] == []
 
 
 async def test_what_is_kept_has_bounds(chromium: Chromium, proxy: RunningProxy) -> None:

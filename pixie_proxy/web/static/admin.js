@@ -4,8 +4,8 @@
 import { call } from "./api.js";
 import { $, $$, fetchPage } from "./dom.js";
 import { say, tellError } from "./say.js";
-import { fieldsOf, followLimits } from "./admin_fields.js";
-import { reveal } from "./admin_secret.js";
+import { fieldsOf, followLimits } from "./admin-fields.js";
+import { reveal } from "./admin-secret.js";
 
 /** Make what needs a script usable: it is dead without one. */
 function wake() {
@@ -16,7 +16,6 @@ function wake() {
 /** Fetch what the page shows anew, keeping the focus and the place. */
 async function refresh() {
   const fresh = $("#live", await fetchPage(location.pathname + location.search));
-  if (!fresh) return location.reload(); // signed out, perhaps by the change itself
   const focused = document.activeElement?.id;
   $("#live").replaceChildren(...document.adoptNode(fresh).childNodes);
   wake();

@@ -1,6 +1,6 @@
 // Talk to the proxy's own API as the person who is signed in; its errors become ApiError.
 
-import { noteOffline, show } from "./network.js";
+import { noteOffline, noteOnline, show } from "./network.js";
 import { enqueue, sendQueue, waiting } from "./queue.js";
 import { say } from "./say.js";
 import { t } from "./texts.js";
@@ -30,6 +30,7 @@ export async function send(method, path, { json, form, headers = {}, signal } = 
     noteOffline();
     throw new ApiError(0, { message: t("site.unreachable"), code: "unreachable" });
   }
+  noteOnline().catch(console.error);
   if (!response.ok) throw await errorOf(response);
   return response;
 }
@@ -39,13 +40,22 @@ export async function call(method, path, options) {
   return (await send(method, path, options)).json();
 }
 
+let last = Promise.resolve();
+
 /**
  * As `call`, for a change that may be made twice without harm: where the proxy can't be reached it is kept, told by its
- * `label` (“Favourite: A red fox”), and made when it can be. Gives null then. Throws ApiError.
+ * `label` (“Favourite: A red fox”), and made when it can be. Gives null then. Changes are made one after another, in the
+ * order in which they were asked for. Throws ApiError.
  */
-export async function callOrQueue(method, path, options, label) {
+export function callOrQueue(method, path, options, label) {
+  const done = last.then(() => changeOrQueue(method, path, options, label));
+  last = done.catch(() => {});
+  return done;
+}
+
+async function changeOrQueue(method, path, options, label) {
   const doOthersWait = async () => (await waiting().catch(() => [])).length > 0;
-  if (await doOthersWait()) await sendQueue(csrf); // changes are made in their order
+  if (await doOthersWait()) await sendQueue(csrf); // they were first
   if (!(await doOthersWait())) {
     try {
       return await call(method, path, options);

@@ -1,11 +1,11 @@
 // What a job looks like: its images as they appear, how far it is, what went wrong and what can be done.
 
-import { call } from "./api.js";
+import { sayDone, trash, untrash } from "./changes.js";
 import { icon, make } from "./dom.js";
 import { isOver } from "./jobs.js";
 import { usd } from "./price.js";
 import { fraction, typicalS } from "./progress.js";
-import { say, tellError } from "./say.js";
+import { told } from "./say.js";
 import { parseSize } from "./sizes.js";
 import { t } from "./texts.js";
 
@@ -130,18 +130,18 @@ export class Card {
       {},
       make("a", { class: "button tool", href: `/v1/images/${id}/content`, download: id, "aria-label": t("create.download"), title: t("create.download") }, icon("download")),
       button("brush", t("create.refer"), () => this.acts.refer(id)),
-      button("trash", t("create.delete"), () => this.#delete(tile).catch(tellError)),
+      button("trash", t("create.delete"), told(() => this.#delete(tile))),
     );
   }
 
   async #delete({ id, element }) {
-    await call("DELETE", `/v1/images/${id}`);
+    const { prompt } = this.job.fields;
+    await trash(id, prompt);
     element.hidden = true;
-    const undo = async () => {
-      await call("POST", `/v1/images/${id}/restore`);
+    sayDone(t("create.deleted"), async () => {
+      await untrash(id, prompt);
       element.hidden = false;
-    };
-    say(t("create.deleted"), { action: { label: t("create.undo"), run: undo } });
+    });
   }
 
   // --- How it stands ---
@@ -176,7 +176,7 @@ export class Card {
 
   #offer() {
     const { job, acts } = this;
-    const button = (text, run, kind = "") => make("button", { type: "button", class: kind, onclick: () => run(job) }, text);
+    const button = (text, run, kind = "") => make("button", { type: "button", class: kind, onclick: told(() => run(job)) }, text);
     const isUntaken = !job.is_sent;
     const offers = {
       queued: () => [isUntaken ? button(t("create.cancel"), acts.forget) : button(t("create.leave"), acts.leave)],

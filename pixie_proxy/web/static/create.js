@@ -5,6 +5,7 @@ import { Card } from "./cards.js";
 import { $, $$ } from "./dom.js";
 import { OrderForm } from "./form.js";
 import { isOver, Jobs } from "./jobs.js";
+import { isOffline } from "./network.js";
 import { Price } from "./price.js";
 import { References } from "./references.js";
 import { say, tellError } from "./say.js";
@@ -31,12 +32,13 @@ function order() {
 
 async function make(event) {
   event?.preventDefault();
+  if (isOffline()) return undefined; // the line at the top says so; it is asked for when somebody wants it then
   const { fault, ...asked } = order();
-  $("#order-fault").textContent = fault?.text ?? "";
-  fault?.element.toggleAttribute("aria-invalid", true);
-  if (fault) return fault.element.focus();
   for (const field of $$("[aria-invalid]", form.form)) field.removeAttribute("aria-invalid");
-  return start(asked);
+  $("#order-fault").textContent = fault?.text ?? "";
+  if (!fault) return start(asked);
+  fault.element.setAttribute("aria-invalid", "true");
+  return fault.element.focus();
 }
 
 async function start(asked) {
@@ -48,6 +50,7 @@ async function start(asked) {
 
 const acts = {
   retry: async (job) => {
+    if (isOffline()) return undefined;
     if (job.kind === "edit" && !job.files.length) {
       await acts.edit(job);
       return say(t("create.pictures_gone"));
@@ -119,9 +122,19 @@ async function takeFromAddress() {
   }
 }
 
+// What is asked for twice is paid twice, so a double click asks once, wherever its second half
+// hits now, and so does a key that is held.
+root.addEventListener("click", (event) => {
+  if (event.detail < 2 || !event.target.closest(".make, .results")) return;
+  event.preventDefault();
+  event.stopPropagation();
+}, { capture: true });
+root.addEventListener("keydown", (event) => {
+  if (event.key === "Enter" && event.repeat && event.target.localName !== "textarea") event.preventDefault();
+}, { capture: true });
 $("#order").addEventListener("submit", make);
 $("#order").addEventListener("keydown", (event) => {
-  if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) make(event);
+  if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.repeat) make(event);
 });
 for (const idea of $$("[data-idea]")) {
   idea.addEventListener("click", () => {

@@ -42,9 +42,16 @@ export function debounced(work, wait_ms) {
 // it takes nothing but what our own server wrote: see `fetchPage`.
 const policy = window.trustedTypes?.createPolicy("pixie", { createHTML: (html) => html, createScriptURL: (url) => url });
 
-/** Fetch one of our own pages and give its document; scripts in it do not run. Throws if it is not to be had. */
+/**
+ * Fetch one of our own pages and give its document; scripts in it do not run. Throws if it is not to be had; whose
+ * session has ended is led to sign in.
+ */
 export async function fetchPage(path, { signal } = {}) {
   const response = await fetch(new URL(path, location.origin), { signal, headers: { Accept: "text/html" } });
+  if (new URL(response.url).pathname === "/login") {
+    location.reload();
+    throw new DOMException("signed out", "AbortError");
+  }
   if (!response.ok || new URL(response.url).origin !== location.origin) throw new Error(`${response.status}`);
   const html = await response.text();
   return new DOMParser().parseFromString(policy ? policy.createHTML(html) : html, "text/html");

@@ -8,6 +8,9 @@ import { t } from "./texts.js";
 export const imageId = $("article.image").dataset.id;
 export const imagePath = `/v1/images/${imageId}`;
 
+/** What people call it: its prompt. */
+export const imageName = $("#picture").alt;
+
 /** Take parts of the page anew, by their ids: the server writes them, so nothing is built twice. */
 export async function renew(...ids) {
   const fresh = await fetchPage(location.pathname + location.search);

@@ -1,8 +1,9 @@
 // The tags of an image, and the collections that it lies in.
 
-import { ApiError, call } from "./api.js";
-import { $, $$ } from "./dom.js";
-import { attempt, imageId, renew } from "./image-parts.js";
+import { ApiError, call, callOrQueue } from "./api.js";
+import { labelOf } from "./changes.js";
+import { $, $$, make } from "./dom.js";
+import { attempt, imageId, imageName, renew } from "./image-parts.js";
 import { say } from "./say.js";
 import { t } from "./texts.js";
 
@@ -28,8 +29,20 @@ export function startShelves() {
 
 /** Give or take tags one by one: two people who do so at once both get what they want. */
 async function tag(action, tags) {
-  await changed("/v1/images/bulk", { ids: [imageId], action, tags });
+  const json = { ids: [imageId], action, tags };
+  const answer = await callOrQueue("POST", "/v1/images/bulk", { json }, labelOf(action, [imageName]));
+  if (answer) await renewed(answer);
+  else showTags(action, tags);
   if (action === "untag") $('[data-add="tag"] input').focus();
+}
+
+/** Show what the server can't write now. */
+function showTags(action, tags) {
+  const shown = new Map($$("[data-untag]").map((button) => [button.dataset.untag, button.closest("li")]));
+  for (const each of tags) {
+    if (action === "untag") shown.get(each)?.remove();
+    else if (!shown.has(each)) $('[data-add="tag"]').parentElement.querySelector("ul").append(make("li", { class: "chip" }, each));
+  }
 }
 
 /** Put the image into one's collection of that name, which is made if there is none. */
@@ -41,13 +54,12 @@ async function collect(name) {
 }
 
 async function fill(id, change) {
-  await changed(`/v1/collections/${id}/images`, change);
+  await renewed(await call("POST", `/v1/collections/${id}/images`, { json: change }));
   if (change.remove) $('[data-add="collection"] input').focus();
 }
 
-/** Send a change of many images, which is of this one alone. Throws ApiError. */
-async function changed(path, json) {
-  const { data } = await call("POST", path, { json });
+/** Show what came of a change of many images, which is of this one alone. Throws ApiError. */
+async function renewed({ data }) {
   const { error } = data[0];
   if (error) throw new ApiError(error.code === "not_found" ? 404 : 400, error);
   await renew("shelves");

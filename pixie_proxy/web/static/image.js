@@ -1,14 +1,14 @@
 // The page of one image: what can be done there without a reload. Each part of the page has a module of its own.
 
-import { call } from "./api.js";
+import { callOrQueue } from "./api.js";
+import { labelOf, sayDone, toggleFavorite, trash, untrash } from "./changes.js";
 import { copyText } from "./copy.js";
 import { $, $$ } from "./dom.js";
 import { startKeys } from "./image-keys.js";
-import { attempt, imagePath, renew } from "./image-parts.js";
+import { attempt, imageId, imageName, imagePath, renew } from "./image-parts.js";
 import { startPicture } from "./image-picture.js";
 import { startShares } from "./image-shares.js";
 import { startShelves } from "./image-shelves.js";
-import { say } from "./say.js";
 import { t } from "./texts.js";
 
 document.addEventListener("click", (event) => {
@@ -17,33 +17,22 @@ document.addEventListener("click", (event) => {
 });
 
 const like = $("#like");
-like.addEventListener("click", () =>
-  attempt(async () => {
-    const likes = like.getAttribute("aria-pressed") !== "true";
-    like.setAttribute("aria-pressed", likes);
-    try {
-      await call(likes ? "POST" : "DELETE", `${imagePath}/favorite`);
-    } catch (error) {
-      like.setAttribute("aria-pressed", !likes);
-      throw error;
-    }
-  }),
-);
+like.addEventListener("click", () => attempt(() => toggleFavorite(like, imageId, imageName)));
 
 /** Save who may see the image at once, and offer the way back. What was narrowed has lost its links for good. */
 async function show(visibility) {
   const select = $("#visibility select");
   const before = select.dataset.saved;
+  let saved;
   try {
-    await call("POST", imagePath, { json: { visibility } });
+    saved = await callOrQueue("POST", imagePath, { json: { visibility } }, labelOf("visibility", [imageName]));
   } catch (error) {
     select.value = before;
     throw error;
   }
   select.value = select.dataset.saved = visibility;
-  await renew("facts");
-  const who = t(`image.seen_by.${visibility}`);
-  return say(t("image.now_seen", { who }), { action: { label: t("image.undo"), run: () => show(before) } });
+  if (saved) await renew("facts");
+  sayDone(t("image.now_seen", { who: t(`image.seen_by.${visibility}`) }), () => show(before));
 }
 
 for (const select of $$("#visibility select")) {
@@ -51,6 +40,21 @@ for (const select of $$("#visibility select")) {
   select.addEventListener("change", () => attempt(() => show(select.value)));
 }
 $("#visibility")?.addEventListener("submit", (event) => event.preventDefault());
+
+/** Delete it and go where the form leads; while that waits the page stays, for the way back is here. */
+async function remove(button) {
+  if (await trash(imageId, imageName)) return location.assign(`/?trashed=${imageId}`);
+  button.disabled = true;
+  return sayDone("", async () => {
+    await untrash(imageId, imageName);
+    button.disabled = false;
+  });
+}
+
+$("#delete")?.addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt(() => remove($("button", event.target)));
+});
 
 startPicture();
 startShelves();

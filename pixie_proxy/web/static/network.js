@@ -15,15 +15,24 @@ let timer;
 export const isOffline = () => "offline" in root.dataset;
 
 /** Tell since when this page has not been the proxy's: a Date, or null for one that is as it was sent. */
-export const keptSince = () => (root.dataset.offline ? new Date(root.dataset.offline) : null);
+const keptSince = () => (root.dataset.offline ? new Date(root.dataset.offline) : null);
 
-/** Call `work` each time that the proxy can be reached again; it is given `keptSince()`. */
+/** Call `work` each time that the proxy can be reached again; it is given when the page was kept, or null. */
 export const onBack = (work) => back.addEventListener("back", (event) => work(event.detail));
 
 /** Note that the proxy could not be reached. */
 export function noteOffline() {
   if (!isOffline()) root.dataset.offline = "";
   show();
+}
+
+/** Note that the proxy has answered. */
+export async function noteOnline() {
+  if (!isOffline()) return;
+  const since = keptSince();
+  delete root.dataset.offline;
+  await show();
+  back.dispatchEvent(new CustomEvent("back", { detail: since }));
 }
 
 /** Write anew how many changes wait. */
@@ -49,10 +58,7 @@ async function look() {
   } catch {
     return;
   }
-  const since = keptSince();
-  delete root.dataset.offline;
-  await show();
-  back.dispatchEvent(new CustomEvent("back", { detail: since }));
+  await noteOnline();
 }
 
 window.addEventListener("offline", noteOffline);

@@ -1,6 +1,7 @@
 // Changes that were made while the proxy could not be reached: they wait in IndexedDB and are sent in their order, by the
 // worker or by a page, whichever comes first. Each may be sent twice, for an answer can be lost: only such are queued.
 
+import { alone } from "./slots.js";
 import { all, put, remove } from "./store.js";
 
 const MOST = 200;
@@ -25,7 +26,7 @@ export async function waiting() {
 
 /** Take away the changes that the proxy refused, and give them: each has a `refused`, the proxy's reason. */
 export function takeRefused() {
-  return alone(async () => {
+  return inTurn(async () => {
     const refused = (await all("queue")).filter((change) => change.refused);
     for (const change of refused) await remove("queue", change.id);
     return refused;
@@ -34,15 +35,13 @@ export function takeRefused() {
 
 /** Send what waits, with the token of a page or else each with its own. Gives {sent, refused, left} as numbers. */
 export function sendQueue(csrf = null) {
-  return alone(() => sendInTurn(csrf));
+  return inTurn(() => sendAll(csrf));
 }
 
 /** Do something while no other page, nor the worker, does it too; where there is no worker there are no locks either. */
-function alone(work) {
-  return navigator.locks ? navigator.locks.request("pixie-queue", work) : work();
-}
+const inTurn = (work) => alone("pixie-queue", undefined, work);
 
-async function sendInTurn(csrf) {
+async function sendAll(csrf) {
   const done = { sent: 0, refused: 0, left: 0 };
   const changes = await waiting();
   for (const [n, change] of changes.entries()) {
@@ -68,8 +67,11 @@ async function sendOne({ method, path, json }, csrf) {
   } catch {
     return "left";
   }
-  if (response.ok) return "sent";
-  const error = (await response.json().catch(() => ({}))).error ?? {};
+  const { error = {}, data = [] } = await response.json().catch(() => ({}));
+  // Of many images that are changed at once, each is answered for.
+  if (response.ok) return reasonsOf(data) ? { refused: reasonsOf(data) } : "sent";
   const isForLater = !GONE_WRONG(response.status) || error.code === "csrf_failed"; // a page with a new token comes
   return isForLater ? "left" : { refused: error.message ?? `${response.status}` };
 }
+
+const reasonsOf = (data) => [...new Set(data.filter((each) => each.error).map((each) => each.error.message))].join(" ");

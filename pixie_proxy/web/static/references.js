@@ -9,10 +9,10 @@ import { say, tellError } from "./say.js";
 import { t } from "./texts.js";
 
 const MEGABYTE = 1 << 20; // as the settings count
-const KINDS = [
-  { type: "image/png", begins: [0x89, 0x50, 0x4e, 0x47] },
-  { type: "image/jpeg", begins: [0xff, 0xd8, 0xff] },
-  { type: "image/webp", begins: [0x52, 0x49, 0x46, 0x46] },
+const BEGINNINGS = [
+  [0x89, 0x50, 0x4e, 0x47], // PNG
+  [0xff, 0xd8, 0xff], // JPEG
+  [0x52, 0x49, 0x46, 0x46], // WebP
 ];
 
 export class References {
@@ -79,11 +79,10 @@ export class References {
   async #fault(file) {
     const { files, megabytes } = this.#limits;
     const name = file.name || t("create.a_picture");
-    if (this.#list.length >= files) return t("create.reference_many", { name, most: files });
     if (file.size > megabytes * MEGABYTE) return t("create.reference_large", { name, most: megabytes });
     const begins = new Uint8Array(await file.slice(0, 4).arrayBuffer());
-    const isKnown = KINDS.some((kind) => kind.begins.every((byte, at) => begins[at] === byte));
-    return isKnown ? null : t("create.reference_kind", { name });
+    if (!BEGINNINGS.some((known) => known.every((byte, at) => begins[at] === byte))) return t("create.reference_kind", { name });
+    return this.#list.length < files ? null : t("create.reference_many", { name, most: files }); // now: others came while we read
   }
 
   async #choose() {

@@ -10,14 +10,10 @@ export function say(text, { action = null, isError = false } = {}) {
   const notice = make("div", { class: isError ? "toast bad" : "toast" }, make("p", {}, text));
   const close = () => notice.remove();
   if (action) {
-    const press = async () => {
+    const press = told(() => {
       close();
-      try {
-        await action.run();
-      } catch (error) {
-        tellError(error);
-      }
-    };
+      return action.run();
+    });
     notice.append(make("button", { type: "button", onclick: press }, action.label));
   }
   notice.append(make("button", { type: "button", class: "quiet", "aria-label": t("site.close"), onclick: close }, "×"));
@@ -33,3 +29,12 @@ export function tellError(error) {
   if (error.name !== "ApiError") console.error(error);
   say(t("site.failed", { reason: error.message }), { isError: true });
 }
+
+/** Make a listener of some work, which may be asynchronous, that tells what went wrong. */
+export const told = (work) => async (...given) => {
+  try {
+    await work(...given);
+  } catch (error) {
+    tellError(error);
+  }
+};

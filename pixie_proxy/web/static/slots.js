@@ -1,6 +1,6 @@
 // Locks that all tabs of this browser share. Where there are none (a page without https), each tab is on its own.
 
-/** Run `work` while no other tab runs under this name. Throws AbortError if `signal` ends the wait. */
+/** Run `work` while no other tab runs under this name. Throws AbortError if `signal`, where one is given, ends the wait. */
 export function alone(name, signal, work) {
   return navigator.locks ? navigator.locks.request(name, { signal }, work) : work();
 }

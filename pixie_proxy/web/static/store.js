@@ -1,5 +1,5 @@
 // What a browser keeps for the person who uses it, in IndexedDB: running jobs, queued actions, files that were shared to us.
-// Everything is cleared at sign-out (see shell.js): the next person at this machine finds nothing.
+// All of it, and what pages remember in other ways, is cleared at sign-out (see shell.js): the next person at this machine finds nothing.
 
 const NAME = "pixie";
 const VERSION = 2;
@@ -8,7 +8,10 @@ const STORES = ["jobs", "queue", "incoming", "owner"]; // each by its own `id`
 let opened;
 
 function open() {
-  opened ??= openDatabase().then(claim);
+  opened ??= openDatabase().then(claim).catch((error) => {
+    opened = undefined; // another time it may be to be had
+    throw error;
+  });
   return opened;
 }
 
@@ -38,13 +41,22 @@ async function claim(database) {
   const owner = transaction.objectStore("owner");
   const known = owner.get("owner");
   known.onsuccess = () => {
-    if (known.result && known.result.user !== user) for (const store of STORES) transaction.objectStore(store).clear();
+    if (known.result && known.result.user !== user) {
+      for (const store of STORES) transaction.objectStore(store).clear();
+      clearChoices();
+    }
     owner.put({ id: "owner", user });
   };
   return new Promise((resolve, reject) => {
     transaction.oncomplete = () => resolve(database);
     transaction.onabort = () => reject(transaction.error);
   });
+}
+
+/** Forget what pages remember beside us: what somebody has chosen and measured, where they came from. */
+function clearChoices() {
+  localStorage.clear();
+  sessionStorage.clear();
 }
 
 async function run(store, mode, work) {
@@ -70,5 +82,6 @@ export const remove = (store, id) => run(store, "readwrite", (each) => each.dele
 
 /** Forget everything. */
 export async function clear() {
+  clearChoices();
   for (const store of STORES) await run(store, "readwrite", (each) => each.clear());
 }

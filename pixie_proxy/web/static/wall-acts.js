@@ -1,7 +1,9 @@
 // What is done to images on the wall, through the JSON API: each change can be undone, and what was refused is told.
 
-import { call } from "./api.js";
+import { call, callOrQueue } from "./api.js";
+import { labelOf, sayDone, toggleFavorite } from "./changes.js";
 import { $, make } from "./dom.js";
+import { isOffline } from "./network.js";
 import { say, tellError } from "./say.js";
 import { t } from "./texts.js";
 import { show } from "./wall-find.js";
@@ -14,7 +16,7 @@ const AT_ONCE = 200; // as many as one call changes
 export function readActs() {
   found.addEventListener("click", (event) => {
     const heart = event.target.closest(".like");
-    if (heart) toggleFavorite(tileOf(heart));
+    if (heart) toggle(tileOf(heart));
   });
   found.addEventListener("submit", (event) => {
     const tile = event.target.matches(".tile form") && tileOf(event.target);
@@ -40,18 +42,10 @@ const ACTS = {
   restore,
 };
 
-/** Turn the heart of a tile at once, and back if the proxy says no. */
-export async function toggleFavorite(tile) {
+/** Turn the heart of a tile. */
+export function toggle(tile) {
   const heart = $(".like", tile);
-  if (!heart) return;
-  const to = !isFavorite(tile);
-  setFavorite(tile, to);
-  try {
-    await call(to ? "POST" : "DELETE", `/v1/images/${tile.dataset.id}/favorite`);
-  } catch (error) {
-    setFavorite(tile, !to);
-    tellError(error);
-  }
+  if (heart) toggleFavorite(heart, tile.dataset.id, nameOf(tile)).catch(tellError);
 }
 
 /** Put images into the trash. */
@@ -71,16 +65,16 @@ async function takeAway(those, act, back) {
   if (!done.length) return;
   const places = done.map((tile) => ({ tile, next: tile.nextElementSibling })).reverse();
   const after = rest(tiles(), done);
+  const grid = done[0].parentElement;
   const hadFocus = done.some((tile) => tile.contains(document.activeElement));
   leave();
   for (const tile of done) tile.remove();
   if (hadFocus && after) handleOf(after).focus();
   tellChange();
-  const grid = after?.parentElement;
-  if (!grid) await show(here());
+  if (!after && !isOffline()) await show(here());
   tell(act, done.length, async () => {
     const ids = new Set((await change(done, back)).map((tile) => tile.dataset.id));
-    if (!grid?.isConnected) return show(here()); // another wall was shown meanwhile
+    if (!grid.isConnected) return show(here()); // another wall was shown meanwhile
     for (const { tile, next } of places) {
       if (ids.has(tile.dataset.id)) grid.insertBefore(tile, next?.isConnected ? next : null);
     }
@@ -140,7 +134,8 @@ async function tag(those, act, named) {
   tell(act, done.length, async () => {
     for (const tile of done) {
       const was = before.get(tile);
-      await call("POST", `/v1/images/${tile.dataset.id}`, { json: { tags: was ? was.split(",") : [] } });
+      const json = { tags: was ? was.split(",") : [] };
+      await callOrQueue("POST", `/v1/images/${tile.dataset.id}`, { json }, labelOf("tag", [nameOf(tile)]));
       tile.dataset.tags = was;
     }
   });
@@ -165,12 +160,12 @@ async function collect(those) {
     ? await call("POST", "/v1/collections", { json: { name: fields.get("name") } })
     : data.find((each) => each.id === fields.get("into"));
   const path = `/v1/collections/${into.id}`;
-  const done = await inParts(those, (ids) => call("POST", `${path}/images`, { json: { add: ids } }));
+  const done = await inParts(those, (part) => call("POST", `${path}/images`, { json: { add: idsOf(part) } }));
   leave();
   if (!done.length) return;
   const text = t("wall.done.collect", { n: done.length, name: into.name });
   // Out of an older one an undo would take what had been in it before, too.
-  if (isNew) say(text, { action: { label: t("wall.undo"), run: () => call("DELETE", path) } });
+  if (isNew) say(text, { action: { label: t("site.undo"), run: () => call("DELETE", path) } });
   else say(text, { action: { label: t("wall.open_collection"), run: () => location.assign(`/?collection=${into.id}`) } });
 }
 
@@ -179,21 +174,24 @@ function download(those) {
     say(t("wall.too_many", { n: AT_ONCE }), { isError: true });
     return;
   }
-  const ids = those.map((tile) => tile.dataset.id).join(",");
-  make("a", { href: `/v1/images/export?ids=${ids}`, download: "images.zip" }).click();
+  make("a", { href: `/v1/images/export?ids=${idsOf(those)}`, download: "images.zip" }).click();
 }
 
-/** Do one thing to many images; give the tiles of those that it was done to. */
+/** Do one thing to many images; give the tiles of those that it was done to, or will be once the proxy can be reached. */
 function change(those, action, more = {}) {
-  return inParts(those, (ids) => call("POST", "/v1/images/bulk", { json: { ids, action, ...more } }));
+  return inParts(those, (part) => {
+    const json = { ids: idsOf(part), action, ...more };
+    return callOrQueue("POST", "/v1/images/bulk", { json }, labelOf(action, part.map(nameOf)));
+  });
 }
 
 async function inParts(those, send) {
   const refused = [];
   const done = new Set();
   for (let start = 0; start < those.length; start += AT_ONCE) {
-    const ids = those.slice(start, start + AT_ONCE).map((tile) => tile.dataset.id);
-    for (const each of (await send(ids)).data) each.done ? done.add(each.id) : refused.push(each.error.message);
+    const part = those.slice(start, start + AT_ONCE);
+    const { data } = (await send(part)) ?? { data: idsOf(part).map((id) => ({ id, done: true })) };
+    for (const each of data) each.done ? done.add(each.id) : refused.push(each.error.message);
   }
   if (refused.length) {
     const said = { done: done.size, all: those.length, n: refused.length, reason: [...new Set(refused)].join(" ") };
@@ -203,7 +201,7 @@ async function inParts(those, send) {
 }
 
 function tell(act, n, undo) {
-  if (n) say(t(`wall.done.${act}`, { n }), { action: undo ? { label: t("wall.undo"), run: undo } : null });
+  if (n) sayDone(t(`wall.done.${act}`, { n }), undo || null);
 }
 
 /** Show a dialog; give the button that closed it and what its fields say. */
@@ -218,6 +216,8 @@ function ask(dialog) {
 }
 
 const here = () => location.pathname + location.search;
+const idsOf = (those) => those.map((tile) => tile.dataset.id);
+const nameOf = (tile) => $(".picture", tile).alt;
 const isFavorite = (tile) => $(".like", tile).getAttribute("aria-pressed") === "true";
 const setFavorite = (tile, to) => $(".like", tile).setAttribute("aria-pressed", String(to));
 const tagsOf = (tile) => (tile.dataset.tags ? tile.dataset.tags.split(",") : []);

@@ -2,7 +2,7 @@
 
 import { $ } from "./dom.js";
 import { tellError } from "./say.js";
-import { remove, toggleFavorite } from "./wall-acts.js";
+import { remove, toggle } from "./wall-acts.js";
 import { leave, pick, pickAll, picked, picks } from "./wall-pick.js";
 import { found, handleOf, tileOf, tiles } from "./wall-tiles.js";
 
@@ -44,7 +44,7 @@ function anywhere(key) {
 function onTile(key, isRange, tile) {
   if (key === "x" || key === "X") return () => pick(tile, { isRange });
   if (key === " " && document.activeElement === handleOf(tile)) return () => pick(tile, { isRange });
-  if (key === "f") return () => toggleFavorite(tile);
+  if (key === "f") return () => toggle(tile);
   if (key === "Delete") return () => remove([tile]).catch(tellError);
 }
 

@@ -19,7 +19,13 @@ export function goOn() {
   addEventListener("scroll", debounced(remember, SETTLED_MS), { passive: true });
   addEventListener("pagehide", remember);
   found.addEventListener("click", (event) => remember(tileOf(event.target)?.dataset.id), { capture: true });
-  found.addEventListener("load", (event) => event.target.matches?.(".picture") && event.target.parentElement.querySelector(".dim")?.remove(), { capture: true });
+  found.addEventListener("load", (event) => event.target.matches?.(".picture") && undim(event.target), { capture: true });
+  for (const picture of $$(".picture", found)) if (picture.complete && picture.naturalWidth) undim(picture); // before us
+}
+
+/** Take the placeholder away from behind a picture: through what is transparent in that it would be seen. */
+function undim(picture) {
+  $(".dim", picture.parentElement)?.remove();
 }
 
 /** Begin anew: other tiles were put into the wall. */
@@ -41,7 +47,7 @@ export async function restore() {
       for (const page of await Promise.all(was.walked.map((address) => fetchPage(address)))) take(page);
       walked = was.walked;
     } else {
-      while (!tileOf(was.id) && walked.length <= was.walked.length && next()) await add();
+      while (!tileOf(was.id) && walked.length <= was.walked.length && (await add()));
     }
   } catch (error) {
     console.warn(error); // the wall is as long as it is, and goes on from there
@@ -60,20 +66,21 @@ function remember(left) {
   history.replaceState({ ...history.state, wall }, "");
 }
 
+/** Add the next page; give whether it came. */
 async function add() {
   const address = next();
-  if (asking || !address) return;
+  if (asking || !address) return false;
   const mine = (asking = new AbortController());
   found.setAttribute("aria-busy", "true");
   try {
     const page = await fetchPage(address, { signal: mine.signal });
-    if (asking !== mine) return;
+    if (asking !== mine) return false;
     const n = take(page);
     walked = [...walked, address];
     $("#told")?.replaceChildren(t("wall.more", { n }));
   } catch (error) {
     if (asking === mine) tellError(error);
-    return;
+    return false;
   } finally {
     if (asking === mine) {
       asking = null;
@@ -81,6 +88,7 @@ async function add() {
     }
   }
   watch();
+  return true;
 }
 
 function take(page) {

@@ -1,5 +1,6 @@
 // A new key, shown once: it is never in an address nor kept, and gone from the page when the dialog closes or the page is left.
 
+import { isCopied } from "./copy.js";
 import { $ } from "./dom.js";
 import { t } from "./texts.js";
 
@@ -20,13 +21,9 @@ function forget() {
 }
 
 async function copy() {
+  const isDone = await isCopied(field.value);
   field.select();
-  try {
-    await navigator.clipboard.writeText(field.value);
-  } catch {
-    document.execCommand("copy"); // without TLS there is no clipboard to ask
-  }
-  $("[data-copy] span", dialog).textContent = t("admin.copied");
+  $("[data-copy] span", dialog).textContent = isDone ? t("admin.copied") : t("admin.not_copied");
 }
 
 $("[data-copy]", dialog ?? document)?.addEventListener("click", copy);
