@@ -7,7 +7,13 @@ from __future__ import annotations
 
 _EVIL = "//evil.example"
 _SVG = '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink" width="64" height="64"'
-_XHTML = '<body xmlns="http://www.w3.org/1999/xhtml">'
+
+
+def _foreign(html: str) -> str:
+    """Put HTML into an SVG."""
+    body = f'<body xmlns="http://www.w3.org/1999/xhtml">{html}</body>'
+    return f"{_SVG}><foreignObject width='64' height='64'>{body}</foreignObject></svg>"
+
 
 PICTURES: tuple[bytes, ...] = tuple(
     text.encode()
@@ -16,24 +22,48 @@ PICTURES: tuple[bytes, ...] = tuple(
         f'{_SVG} onload="alert(2)"/>',
         f'{_SVG}><script xlink:href="http:{_EVIL}/3.js"/></svg>',
         f'{_SVG}><script href="data:text/javascript,alert(4)"/></svg>',
-        f"{_SVG}><foreignObject width='64' height='64'>{_XHTML}<script>alert(5)</script></body></foreignObject></svg>",
-        f"{_SVG}><foreignObject width='64' height='64'>{_XHTML}<img src='x' onerror='alert(6)'/></body></foreignObject></svg>",
-        f"{_SVG}><foreignObject width='64' height='64'>{_XHTML}<iframe src='javascript:alert(7)'/></body></foreignObject></svg>",
-        f"{_SVG}><foreignObject width='64' height='64'>{_XHTML}<iframe srcdoc='&lt;script>alert(8)&lt;/script>'/></body></foreignObject></svg>",
-        f"{_SVG}><foreignObject width='64' height='64'>{_XHTML}<object data='http:{_EVIL}/9'/></body></foreignObject></svg>",
-        f"{_SVG}><foreignObject width='64' height='64'>{_XHTML}<form action='http:{_EVIL}/10'><input autofocus='' onfocus='alert(10)'/></form></body></foreignObject></svg>",
-        f'{_SVG}><rect width="9" height="9"><animate attributeName="x" dur="1s" onbegin="alert(11)"/></rect></svg>',
+        _foreign("<script>alert(5)</script>"),
+        _foreign("<img src='x' onerror='alert(6)'/>"),
+        _foreign("<iframe src='javascript:alert(7)'/>"),
+        _foreign("<iframe srcdoc='&lt;script>alert(8)&lt;/script>'/>"),
+        _foreign(f"<object data='http:{_EVIL}/9'/>"),
+        _foreign(f"<form action='http:{_EVIL}/10'><input autofocus='' onfocus='alert(10)'/></form>"),
+        (
+            f'{_SVG}><rect width="9" height="9"><animate attributeName="x" dur="1s" onbegin="alert(11)"/>'
+            f"</rect></svg>"
+        ),
         f'{_SVG}><rect width="9" height="9"><set attributeName="x" to="1" onbegin="alert(12)"/></rect></svg>',
-        f'{_SVG}><a><rect width="64" height="64"/><animate attributeName="href" values="javascript:alert(13)"/></a></svg>',
+        (
+            f'{_SVG}><a><rect width="64" height="64"/><animate attributeName="href" values="javascript:alert(13)"/>'
+            f"</a></svg>"
+        ),
         f'{_SVG}><image href="http:{_EVIL}/14.png" width="9" height="9" onerror="alert(14)"/></svg>',
         f'{_SVG}><use href="http:{_EVIL}/15.svg#x"/></svg>',
-        f'{_SVG}><use href="data:image/svg+xml,&lt;svg id=&apos;x&apos; onload=&apos;alert(16)&apos;/>#x"/></svg>',
-        f"{_SVG}><style>@import 'http:{_EVIL}/17.css'; rect {{ fill: url(http:{_EVIL}/17.svg#x) }}</style><rect width='9' height='9'/></svg>",
-        f"{_SVG}><feImage href='http:{_EVIL}/18.png'/><filter id='f'><feImage href='http:{_EVIL}/18.png'/></filter><rect filter='url(#f)' width='9' height='9'/></svg>",
-        f'<?xml version="1.0"?><?xml-stylesheet href="http:{_EVIL}/19.css"?>{_SVG}><script>alert(19)</script></svg>',
+        (
+            f'{_SVG}><use href="data:image/svg+xml,&lt;svg id=&apos;x&apos; onload=&apos;alert(16)&apos;/>'
+            f'#x"/></svg>'
+        ),
+        (
+            f"{_SVG}><style>@import 'http:{_EVIL}/17.css'; rect {{ fill: url(http:{_EVIL}/17.svg#x) }}</style>"
+            f"<rect width='9' height='9'/></svg>"
+        ),
+        (
+            f"{_SVG}><feImage href='http:{_EVIL}/18.png'/><filter id='f'><feImage href='http:{_EVIL}/18.png'/>"
+            f"</filter><rect filter='url(#f)' width='9' height='9'/></svg>"
+        ),
+        (
+            f'<?xml version="1.0"?><?xml-stylesheet href="http:{_EVIL}/19.css"?>'
+            f"{_SVG}><script>alert(19)</script></svg>"
+        ),
         f'<?xml version="1.0"?><?xml-stylesheet type="text/xsl" href="http:{_EVIL}/20.xsl"?>{_SVG}/>',
-        f'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "http:{_EVIL}/21">]>{_SVG}><text>&x;</text></svg>',
-        f'{_SVG}><handler xmlns:ev="http://www.w3.org/2001/xml-events" ev:event="load">alert(22)</handler><animate onend="alert(22)" attributeName="x" dur="1ms"/></svg>',
+        (
+            f'<?xml version="1.0"?><!DOCTYPE svg [<!ENTITY x SYSTEM "http:{_EVIL}/21">'
+            f"]>{_SVG}><text>&x;</text></svg>"
+        ),
+        (
+            f'{_SVG}><handler xmlns:ev="http://www.w3.org/2001/xml-events" ev:event="load">'
+            f'alert(22)</handler><animate onend="alert(22)" attributeName="x" dur="1ms"/></svg>'
+        ),
         "GIF89a/*<script>alert(23)</script><svg onload=alert(23)>*/=1;alert(23)//",
         "<!DOCTYPE html><html><script>alert(24)</script><img src=x onerror=alert(24)></html>",
     )

@@ -26,11 +26,12 @@ _FAULTS = """async () => {
 }"""
 _SMALL = """() => {
   const modal = document.querySelector("dialog:modal") ?? document;
-  const box = (each) => (each.closest("label:has(input[type=checkbox], input[type=radio])") ?? each).getBoundingClientRect();
+  const pressed = (each) => each.closest("label:has(input[type=checkbox], input[type=radio])") ?? each;
+  const box = (each) => pressed(each).getBoundingClientRect();
   return [...modal.querySelectorAll("button, .button, summary, select, textarea, input:not(.only-read), nav a, .chip")]
     .filter((each) => each.checkVisibility({ visibilityProperty: true }))
     .filter((each) => box(each).width < 43.5 || box(each).height < 43.5)
-    .map((each) => `${box(each).width} × ${box(each).height} px is small for a finger: ${each.outerHTML.slice(0, 160)}`);
+    .map((each) => `${box(each).width} × ${box(each).height} px is small for a finger: ${each.outerHTML}`);
 }"""
 _STILL = """() => Promise.all(document.getAnimations().filter((each) => each.effect.getTiming().iterations < 9)
   .map((each) => { each.finish(); }))"""
@@ -92,7 +93,9 @@ async def test_the_keyboard_reaches_everything_and_shows_where_it_is(
     async for name, page in tour(chromium, furnished, "desk"):
         if name not in _WALKED:
             continue
-        await page.evaluate("delete window.awaited; document.querySelector('dialog:modal') || document.activeElement.blur()")
+        await page.evaluate(
+            "delete window.awaited; document.querySelector('dialog:modal') || document.activeElement.blur()"
+        )
         await page.evaluate(_NEXT)
         for _ in range(await page.evaluate("window.awaited.size + 12")):
             await page.keyboard.press("Tab")

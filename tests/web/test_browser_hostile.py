@@ -11,7 +11,7 @@ from urllib.parse import quote, urlencode, urlsplit
 
 import pytest
 from playwright.async_api import Browser as Chromium
-from playwright.async_api import Dialog, Error, Page, Request, Route
+from playwright.async_api import Dialog, Error, FilePayload, Page, Request, Route
 
 from tests.support.figures import RecordFigure
 from tests.support.hostile import PICTURES, TEXTS
@@ -25,6 +25,10 @@ from tests.web.test_browser import signed_in
 
 pytestmark = pytest.mark.xdist_group("browser")
 BELIEVER = "http://believer.test"
+_BELIEVING = (
+    "<!doctype html><title>TEXT</title><textarea></textarea>TEXT<input value=\"TEXT\"><input value='TEXT'>"
+    '<a href="TEXT">a</a><script>x = ["TEXT"]</script><script>x = `TEXT`</script>'
+)
 
 
 @dataclass
@@ -47,7 +51,11 @@ class Seen:
 
 @pytest.mark.parametrize("step", [20, pytest.param(1, marks=pytest.mark.torture)])
 async def test_nothing_that_others_wrote_runs(
-    chromium: Chromium, proxy_with: ProxyWith, upstream: ScriptedUpstream, step: int, record_figure: RecordFigure
+    chromium: Chromium,
+    proxy_with: ProxyWith,
+    upstream: ScriptedUpstream,
+    step: int,
+    record_figure: RecordFigure,
 ) -> None:
     """As picture, prompt, revised prompt, tag, name of a file, a model, a key, a person, a collection, and as a search.
 
@@ -126,9 +134,7 @@ async def _must(proxy: RunningProxy, path: str, key: str = MEMBER_KEY, **fields:
     return answer
 
 
-async def _may(
-    proxy: RunningProxy, path: str, key: str = MEMBER_KEY, **fields: Any
-) -> dict[str, Any] | None:
+async def _may(proxy: RunningProxy, path: str, key: str = MEMBER_KEY, **fields: Any) -> dict[str, Any] | None:
     """Ask for a change that may be refused, as a name that no name can be."""
     headers = {"Authorization": f"Bearer {key}"}
     async with proxy.session.post(proxy.url + path, json=fields, headers=headers) as answer:
@@ -157,7 +163,9 @@ async def _visit(page: Page, seen: Seen, path: str) -> None:
     await page.wait_for_timeout(30)
 
 
-async def _look_at_pages(page: Page, seen: Seen, images: Sequence[dict[str, Any]], texts: Sequence[str]) -> None:
+async def _look_at_pages(
+    page: Page, seen: Seen, images: Sequence[dict[str, Any]], texts: Sequence[str]
+) -> None:
     for path in ("/", "/?deleted=true", "/usage", "/public"):
         await _visit(page, seen, path)
         await page.wait_for_timeout(300)
@@ -188,12 +196,11 @@ async def _name_files(page: Page, seen: Seen, texts: Sequence[str]) -> None:
         await create_opened(page)
         seen.visits += 1
         name = text.replace("\0", "").replace("/", "\u2215")  # what a file can be called
-        await page.locator('input[type="file"]').set_input_files(
-            [
-                {"name": name + ".png", "mimeType": "image/png", "buffer": png(64, 64)},
-                {"name": name + ".txt", "mimeType": "text/plain", "buffer": b"no picture"},
-            ]
-        )
+        files: list[FilePayload] = [
+            {"name": name + ".png", "mimeType": "image/png", "buffer": png(64, 64)},
+            {"name": name + ".txt", "mimeType": "text/plain", "buffer": b"no picture"},
+        ]
+        await page.locator('input[type="file"]').set_input_files(files)
         await page.locator(".reference").wait_for()
 
 
@@ -216,18 +223,15 @@ async def _believed(chromium: Chromium, pictures: Sequence[bytes], texts: Sequen
 
     async def believe(route: Route) -> None:
         kind, number = route.request.url.removeprefix(f"{BELIEVER}/").split("/")
-        if kind == "picture":
+        if not number.isdecimal():
+            await route.abort()  # what a payload asks for beside itself
+        elif kind == "picture":
             data = pictures[int(number)]
             is_svg = data.startswith((b"<svg", b"<?xml"))
             await route.fulfill(content_type="image/svg+xml" if is_svg else "text/html", body=data)
-            return
-        text = texts[int(number)]
-        await route.fulfill(
-            content_type="text/html; charset=utf-8",
-            body=f"<!doctype html><title>{text}</title><textarea></textarea>{text}<input value=\"{text}\">"
-            f"<input value='{text}'><a href=\"{text}\" autofocus>a</a><script>x = [\"{text}\"]</script>"
-            f"<script>x = `{text}`</script>",
-        )
+        else:
+            believing = _BELIEVING.replace("TEXT", texts[int(number)])
+            await route.fulfill(content_type="text/html; charset=utf-8", body=believing)
 
     async def nowhere(route: Route) -> None:
         seen.asked.add(route.request.url)

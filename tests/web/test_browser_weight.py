@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 from playwright.async_api import Browser as Chromium
-from playwright.async_api import Page, StorageState
+from playwright.async_api import Page, Response, StorageState
 
 from tests.support.proxy import ADMIN_KEY, MEMBER_KEY
 from tests.support.upstream import ScriptedUpstream
@@ -65,7 +65,7 @@ async def test_pages_are_light_and_hold_still(
 async def test_pages_can_be_used_on_a_slow_line(
     chromium: Chromium, proxy_with: ProxyWith, upstream: ScriptedUpstream
 ) -> None:
-    """Everything painted, scripts run and controls ready, on a phone with 400 kbit/s that sees the page for the first time."""
+    """Scripts have run and controls are ready, on a phone with 400 kbit/s that comes for the first time."""
     at = await furnish(await proxy_with(gallery=OPEN_GALLERY), upstream)
     too_slow: list[str] = []
     async for name, page, path, control in _opened(chromium, at, "phone"):
@@ -82,9 +82,7 @@ async def test_pages_can_be_used_on_a_slow_line(
     assert not too_slow
 
 
-async def _opened(
-    chromium: Chromium, at: Furnished, size: str
-) -> AsyncIterator[tuple[str, Page, str, str]]:
+async def _opened(chromium: Chromium, at: Furnished, size: str) -> AsyncIterator[tuple[str, Page, str, str]]:
     """Give each page's name, a new browser of somebody who may see it, its path and its control."""
     width, height = SIZES[size]
     cookies: dict[str | None, StorageState] = {None: {}}
@@ -115,8 +113,8 @@ async def _browser(
 
 async def _weigh(page: Page, path: str, control: str) -> int:
     """Load a page, and give the bytes of everything but images as they went over the wire."""
-    answers = []
-    page.on("response", lambda answer: answers.append(answer))
+    answers: list[Response] = []
+    page.on("response", answers.append)
     await page.goto(path)
     await page.locator(control).first.wait_for()
     await page.wait_for_load_state("networkidle")

@@ -85,7 +85,13 @@ async def tour(chromium: Chromium, at: Furnished, size: str, **options: Any) -> 
     """Go through all pages as a guest, as a member and as an admin; `options` are those of a browser's context."""
     width, height = SIZES[size]
     options |= {"viewport": {"width": width, "height": height}, "base_url": at.proxy.url}
-    for key, rooms in ((None, _guest), (MEMBER_KEY, _wall), (MEMBER_KEY, _image), (MEMBER_KEY, _create), (ADMIN_KEY, _dash)):
+    for key, rooms in (
+        (None, _guest),
+        (MEMBER_KEY, _wall),
+        (MEMBER_KEY, _image),
+        (MEMBER_KEY, _create),
+        (ADMIN_KEY, _dash),
+    ):
         async with _visitor(chromium, key, options) as page:
             async for name in rooms(page, at):
                 yield name, page
