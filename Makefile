@@ -13,7 +13,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # two pips in one .venv would race; the tools use all cores by themselves
-.PHONY: help demo test lint format bench torture image-test requirements clean
+.PHONY: help demo test lint format bench torture image-test screenshots requirements clean
 
 help:  ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -55,6 +55,9 @@ requirements: $(VENV)/.dev  ## Pin the newest versions that pyproject.toml allow
 # Without an engine: buildah and mmdebstrap build it, root runs it in namespaces. A minute, or two.
 image-test: $(VENV)/.dev  ## Build the container image and run it as the README does (root)
 	$(BIN)/python -m pytest -v -s -m image -o faulthandler_timeout=900 $(ARGS)
+
+screenshots: $(VENV)/.dev  ## Go the way of somebody new in Chromium, and keep docs/screenshots/ of it
+	PIXIE_SCREENSHOTS=$(CURDIR)/docs/screenshots $(BIN)/python -m pytest tests/web/test_browser_journey.py
 
 clean:  ## Remove .venv and everything that was generated
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -6,13 +6,11 @@ Examples run page by page, in their order and in one folder, so that a later one
 from __future__ import annotations
 
 import ast
-import fcntl
 import json
 import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -29,6 +27,7 @@ from pixie_proxy.config import load_settings
 from pixie_proxy.errors import ProxyError
 from pixie_proxy.web.routes import ROUTES
 from tests.conftest import require
+from tests.support.npm import node_modules
 from tests.support.sockets import free_port
 
 # One worker runs this module, so that there is one demo.
@@ -235,7 +234,6 @@ def test_the_examples_of_a_page_run(page: Path, demo: Demo, tmp_path: Path) -> N
 def test_the_node_examples_run(demo: Demo, tmp_path: Path) -> None:
     """The official Node SDK, as the README shows it."""
     require("node")
-    require("npm")
     modules, node = _node_modules()
     (tmp_path / "node_modules").symlink_to(modules)
     for block in _blocks("js"):
@@ -245,37 +243,11 @@ def test_the_node_examples_run(demo: Demo, tmp_path: Path) -> None:
 
 
 def _node_modules() -> tuple[Path, str]:
-    """Install the SDK once for each user of this machine, and a newer Node where the system's is too old for it."""
+    """Give the SDK's folder, and the program to run it: a newer Node where the system's is too old for it."""
     version = subprocess.run(["node", "--version"], capture_output=True, text=True, check=True).stdout
     is_old = int(version.removeprefix("v").split(".")[0]) < NODE_MAJOR
-    packages = [NODE_SDK, NODE] if is_old else [NODE_SDK]
-    cache = Path(tempfile.gettempdir()) / f"pixie-test-node-{os.getuid()}"
-    cache.mkdir(mode=0o700, exist_ok=True)
-    assert cache.stat().st_uid == os.getuid(), f"{cache} is somebody else's"
-    modules = cache / "-".join(packages) / "node_modules"
-    with (cache / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not modules.is_dir():
-            _install(packages, modules.parent)
+    modules = node_modules(NODE_SDK, NODE) if is_old else node_modules(NODE_SDK)
     return modules, str(modules / ".bin" / "node") if is_old else "node"
-
-
-def _install(packages: list[str], target: Path) -> None:
-    with tempfile.TemporaryDirectory(dir=target.parent, ignore_cleanup_errors=True) as made:
-        (Path(made) / "package.json").write_text("{}")
-        try:
-            subprocess.run(
-                ["npm", "install", "--no-audit", "--no-fund", "--loglevel=error", *packages],
-                cwd=made,
-                capture_output=True,
-                timeout=120,
-                check=True,
-            )
-        except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as exc:
-            if os.environ.get("PIXIE_TEST_REQUIRE") == "all":
-                pytest.fail(f"npm can't install {packages}: {exc.stderr!r}")
-            pytest.skip(f"npm can't install {packages}")
-        Path(made).rename(target)
 
 
 @pytest.mark.parametrize("block", _blocks(*EXCERPTS), ids=str)
