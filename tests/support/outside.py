@@ -47,10 +47,11 @@ def account(data_dir: Path) -> dict[str, Any]:
 
 
 def spooled(data_dir: Path) -> list[Path]:
-    """List what lies in the spool, locks and the partial images of streams that have ended left out."""
+    """List what lies in the spool, but for what processes are known by, and partial images of ended streams."""
     # Not by rglob, which fails on what goes home meanwhile.
     found = [Path(folder, name) for folder, _, names in os.walk(data_dir / "spool") for name in names]
-    return [path for path in found if path.name != "lock" and PARTIALS not in path.parts]
+    known_by = {"lock", "id", "numbers.json"}
+    return [path for path in found if path.name not in known_by and PARTIALS not in path.parts]
 
 
 def is_settled(data_dir: Path) -> bool:
@@ -58,7 +59,7 @@ def is_settled(data_dir: Path) -> bool:
     return (
         not [call for call in calls(data_dir) if call["state"] in {"admitted", "sent"}]
         and (account(data_dir)["in_flight"], account(data_dir)["held_micros"]) == (0, 0)
-        and len([path for path in (data_dir / "spool").glob("[!.]*") if path.name != PARTIALS]) <= 2
+        and len([path for path in (data_dir / "spool").glob("[!.]*/") if path.name != PARTIALS]) <= 2
         and not spooled(data_dir)
     )
 
