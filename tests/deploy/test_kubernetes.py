@@ -99,13 +99,13 @@ def test_names_and_ports_lead_from_one_to_the_next() -> None:
     assert set(MANIFESTS) == {"StatefulSet", "Service", "PodDisruptionBudget"}
 
 
-async def test_the_probes_are_answered_without_a_key(
-    tmp_path: Path, upstream: ScriptedUpstream
-) -> None:
+async def test_the_probes_are_answered_without_a_key(tmp_path: Path, upstream: ScriptedUpstream) -> None:
     """By whatever name they ask for us: a probe asks for the pod's address."""
     async with run_proxy(tmp_path / "data", upstream.base_url) as proxy:
         for name, path in (("startup", "healthz"), ("liveness", "healthz"), ("readiness", "readyz")):
             asked = PIXIE[f"{name}Probe"]["httpGet"]
             assert asked == {"path": f"/{path}", "port": PIXIE["ports"][0]["name"]}
-            status, _, _ = await proxy.request("GET", asked["path"], key=None, headers={"Host": "10.1.2.3:8080"})
+            status, _, _ = await proxy.request(
+                "GET", asked["path"], key=None, headers={"Host": "10.1.2.3:8080"}
+            )
             assert status == 200

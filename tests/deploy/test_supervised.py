@@ -138,7 +138,9 @@ def test_composes_front_proxy_asks_both_replicas(tmp_path: Path) -> None:
     (server,) = json.loads(told.stdout)["apps"]["http"]["servers"].values()
     (handler,) = server["routes"][0]["handle"]
     port = settings_of(OPENAI_API_KEY="sk-1").server.port
-    assert [each["dial"] for each in handler["upstreams"]] == [f"{name}:{port}" for name in front["depends_on"]]
+    assert [each["dial"] for each in handler["upstreams"]] == [
+        f"{name}:{port}" for name in front["depends_on"]
+    ]
     assert handler["health_checks"]["active"]["uri"] == "/readyz"
     assert "try_duration" not in handler["load_balancing"]  # nothing is sent twice
     assert front["ports"] == [f"8080:{server['listen'][0].removeprefix(':')}"]
