@@ -102,6 +102,7 @@ def _measure(
             if url is None:
                 return rounds, None
             bench.step(f"{name}, idle")
+            proxy.settle()
             counted += [_counted(bench, url), _counted(bench, url)]
             return rounds, _statistics(counted)
     finally:
@@ -220,36 +221,35 @@ class _Watch:
                 self._connections = max(self._connections, sum(found.values()))
 
 
-def first_used_up(one: Round, workers: int, cores: int) -> str:
-    """Name what has the least left: where a wait has more of the connections than work has, that wait."""
+def most_used(one: Round, workers: int, cores: int) -> str:
+    """Name what has the least left, and what connections that were not idle waited for most of the time."""
     shares = {
-        "the processor": one.all_cores / cores,
-        "the interpreter's lock of each process": one.proxy_cores / workers,
-        "the disk": one.disk_busy,
+        "processor": one.all_cores / cores,
+        "interpreter's lock of each process": one.proxy_cores / workers,
+        "disk": one.disk_busy,
     }
-    waits = {what: share for what, share in (one.waits or {}).items() if what != "processor"}
     worst = max(shares, key=lambda name: shares[name])
-    if shares[worst] < _USED_UP and waits:
-        wait = max(waits, key=lambda what: waits[what])
-        return f"{_WAITS.get(wait, wait)} ({waits[wait]:.0%} of what busy connections did)"
-    return f"{worst} ({shares[worst]:.0%})"
+    told = f"{worst} {shares[worst]:.0%}"
+    for wait, share in (one.waits or {}).items():
+        return f"{told}; connections: {_WAITS.get(wait, wait)} {share:.0%}"
+    return told
 
 
-_USED_UP = 0.85
 _WAITS = {
-    "Lock transactionid": "the row of the team's account",
-    "Lock tuple": "the row of the team's account",
-    "LWLock WALWrite": "the commit's fsync",
-    "IO WALSync": "the commit's fsync",
-    "Client ClientRead": "the proxy, in the midst of its transactions",
+    "Lock transactionid": "wait for the row of the team's account",
+    "Lock tuple": "wait for the row of the team's account",
+    "LWLock WALWrite": "wait for the fsync of a commit",
+    "IO WALSync": "fsync of a commit",
+    "Client ClientRead": "wait for the proxy amid a transaction",
 }
+"""What waits are, here: of all rows only the team's account is written by every call."""
 
 
 def _figure(database: str, workers: int, rounds: list[Round], told: Statistics | None) -> Figure:
     middle = sorted(rounds, key=lambda each: each.requests_per_s)[len(rounds) // 2]
     rates = [each.requests_per_s for each in rounds]
     cores = psutil.cpu_count() or 1
-    first = first_used_up(middle, workers, cores)
+    most = most_used(middle, workers, cores)
     return Figure(
         name=f"scale-{database.lower()}-{workers}",
         title=f"{database}, {workers} process{'es' if workers > 1 else ''}",
@@ -258,9 +258,9 @@ def _figure(database: str, workers: int, rounds: list[Round], told: Statistics |
         unit="req/s",
         value=median(rates),
         spread=(min(rates), max(rates)),
-        context=f"{median([each.kept_per_s for each in rounds]):,.0f} images kept a second; used up first: {first}",
+        context=f"{median([each.kept_per_s for each in rounds]):,.0f} images kept a second; most used: {most}",
         details={
-            "first": first,
+            "most_used": most,
             "middle": asdict(middle),
             "statistics": asdict(told) if told else None,
             "rounds": [asdict(each) for each in rounds],

@@ -19,7 +19,7 @@ _HEAD = (
     "all",
     "a request: transactions (of them writing), fsyncs of its log",
     "at rest, transactions/s",
-    "used up first",
+    "most used",
 )
 
 
@@ -39,7 +39,7 @@ def render(run: Run) -> str:
                 f"{middle['all_cores']:.2f}",
                 f"{told['transactions']} ({told['writes']}), {told['syncs']}" if told else "–",
                 f"{told['idle_per_s']}" if told else "–",
-                figure.details["first"],
+                figure.details["most_used"],
             ]
             lines.append("| " + " | ".join(cells) + " |")
     facts = run.machine
@@ -48,8 +48,8 @@ def render(run: Run) -> str:
     cores = f"{facts['cores']} cores of {facts['cpu']}"
     made = (
         f"Measured on {run.date[:10]} at commit `{run.commit}`{state}, on {cores}; data on {facts['filesystem']}, "
-        f"where writing and fsyncing 20 kB takes {run.fsync_text}; work of others, PostgreSQL's included, took {others:.0f} % "
-        "of the cores."
+        f"where writing and fsyncing 20 kB takes {run.fsync_text}; the kernel, PostgreSQL and strangers took "
+        f"{others:.0f} % of the cores."
     )
     lines += ["", made]
     if run.quick:
