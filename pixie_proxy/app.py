@@ -278,8 +278,8 @@ async def _claim_storage(index: Index, storage: Storage) -> Storage:
     known = await index.read(lambda tx: stored.get(tx, "storage_id"))
     try:
         found = await sentinel(storage)
-        # A start that dies between the two puts leaves this word in the index, and the next one goes on. It is read after
-        # the file: another host that starts for the first time has written it before.
+        # A start that dies between the two puts leaves this word in the index, and the next one goes on. It is read
+        # after the file: another host that starts for the first time has written it before.
         begun = await index.read(lambda tx: stored.get(tx, "storage_id_begun"))
         if known is None and found in {None, begun}:
             made = await index.write(
