@@ -21,7 +21,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import gallery, kept, machine, page, servers, speed, start, weight
+from benchmarks import gallery, kept, machine, page, scale, scale_page, servers, speed, start, weight
 from benchmarks.answers import SEED, answer
 from benchmarks.bench import Bench
 from benchmarks.plan import FULL, QUICK, Plan
@@ -37,6 +37,7 @@ MEASUREMENTS: dict[str, Callable[[Bench], list[Figure]]] = {
     "uploads": weight.forms,
     "kept": kept.kept,
     "gallery": gallery.gallery,
+    "scale": scale.scale,
 }
 _MEASURED = ("pixie_proxy", "benchmarks/*.py")
 """Whose changes make a commit's figures another's."""
@@ -64,8 +65,9 @@ def main() -> int:
         out.write_text(json.dumps(run.to_json(), indent=1, ensure_ascii=False) + "\n")
         console.print(f"Raw figures: {out}")
     if options.write_docs:
-        page.write(run)
-        console.print(f"Written: {page.PATH.relative_to(ROOT)}")
+        for written in (page, scale_page) if not options.only else (scale_page,):
+            written.write(run)
+            console.print(f"Written: {written.PATH.relative_to(ROOT)}")
     return 1 if any(figure.error for figure in run.figures) else 0
 
 
@@ -78,10 +80,14 @@ def _options() -> argparse.Namespace:
         "--only", nargs="+", choices=list(MEASUREMENTS), metavar="NAME", help=", ".join(MEASUREMENTS)
     )
     parser.add_argument("--out", type=Path, help="where the raw figures go (whole runs: benchmarks/results/)")
-    parser.add_argument("--write-docs", action="store_true", help="write docs/benchmarks.md from this run")
+    parser.add_argument(
+        "--write-docs",
+        action="store_true",
+        help="write docs/benchmarks.md and docs/scale.md from this run",
+    )
     options = parser.parse_args()
-    if options.write_docs and (options.quick or options.only):
-        parser.error("--write-docs needs a whole run")
+    if options.write_docs and (options.quick or options.only not in (None, ["scale"])):
+        parser.error("--write-docs needs a whole run, or one of scale alone")
     return options
 
 

@@ -35,9 +35,15 @@ class Bench:
         return f"http://{self.nginx.host}/{answer}"
 
     @contextmanager
-    def proxy(self, upstream_url: str, storage: dict[str, Any] | None = None) -> Iterator[Server]:
-        """Run a proxy on an empty data folder, which is removed afterwards; `storage` is its section."""
-        server = servers.proxy(self.folder, upstream_url, storage=storage)
+    def proxy(
+        self,
+        upstream_url: str,
+        storage: dict[str, Any] | None = None,
+        index: dict[str, Any] | None = None,
+        workers: int | None = None,
+    ) -> Iterator[Server]:
+        """Run a proxy on an empty data folder, which is removed afterwards; `storage` and `index` are its sections."""
+        server = servers.proxy(self.folder, upstream_url, storage=storage, index=index, workers=workers)
         try:
             with server:
                 yield server

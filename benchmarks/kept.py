@@ -81,15 +81,15 @@ def _rounds(
 
 def _load(bench: Bench, proxy: Server, answer: str, clients: int) -> Kept:
     data_dir = bench.folder / proxy.name
-    _wait_empty(data_dir)
-    before = _images(data_dir)
+    wait_empty(data_dir)
+    before = images_in(data_dir)
     begun = time.monotonic()
     seen = load.run(
         proxy.port, clients=clients, body_bytes=len(bench.answers[answer]), seconds=bench.plan.kept_s
     )
     ended = time.monotonic()
-    emptied = _wait_empty(data_dir)
-    images = _images(data_dir) - before
+    emptied = wait_empty(data_dir)
+    images = images_in(data_dir) - before
     return Kept(
         answers_per_s=seen.per_s,
         p50_ms=seen.p50_ms,
@@ -99,7 +99,7 @@ def _load(bench: Bench, proxy: Server, answer: str, clients: int) -> Kept:
     )
 
 
-def _wait_empty(data_dir: Path) -> float:
+def wait_empty(data_dir: Path) -> float:
     """Wait until no call is in the spool; tell when that was."""
     deadline = time.monotonic() + EMPTY_WITHIN_S
     while any((data_dir / "spool").glob("*/req_*")):
@@ -109,7 +109,8 @@ def _wait_empty(data_dir: Path) -> float:
     return time.monotonic()
 
 
-def _images(data_dir: Path) -> int:
+def images_in(data_dir: Path) -> int:
+    """Count the images in an index of SQLite's."""
     with closing(sqlite3.connect(f"{(data_dir / 'pixie.db').as_uri()}?mode=ro", uri=True)) as index:
         count: int = index.execute("SELECT count(*) FROM images").fetchone()[0]
         return count

@@ -6,6 +6,7 @@ import json
 import sys
 from pathlib import Path
 
+from benchmarks import scale_page
 from benchmarks.processes import ROOT
 from benchmarks.result import Run
 
@@ -79,14 +80,14 @@ in the same run, by turns. The range in brackets is over the rounds.
 ```
 make bench                            # all of it, up to 20 minutes at first; wants 20 GB of disk for a while
 make bench ARGS=--quick               # under a minute, not for judging
-make bench ARGS="--only small large"  # some rows: start latency small large memory uploads kept gallery
+make bench ARGS="--only small large"  # some rows: start latency small large memory uploads kept gallery scale
 make bench ARGS=--write-docs          # and write this page
 ```
 
-It needs `nginx` on the PATH (`apt-get install nginx`), and `kept` Ceph's gateway (`apt-get install ceph-mon ceph-osd
-radosgw`); all traffic stays on the loopback interface. Data goes to `build/` in the repository and is removed: /tmp may
-be memory, where fsync costs nothing. `python -m benchmarks.profile` shows where the proxy's time goes under the load of
-16 clients.
+It needs `nginx` on the PATH (`apt-get install nginx`), `kept` Ceph's gateway (`apt-get install ceph-mon ceph-osd
+radosgw`), and `scale`, whose table is in [scale.md](scale.md), PostgreSQL (`apt-get install postgresql`); all traffic
+stays on the loopback interface. Data goes to `build/` in the repository and is removed: /tmp may be memory, where fsync
+costs nothing. `python -m benchmarks.profile` shows where the proxy's time goes under the load of 16 clients.
 """
 
 
@@ -94,6 +95,8 @@ def render(run: Run, raw: str) -> str:
     """Write the page; `raw` names the file with the raw figures."""
     lines = ["| | bar | measured | | beside it |", "|---|---|---|---|---|"]
     for figure in run.figures:
+        if figure.name.startswith(scale_page.PREFIX):
+            continue
         cells = [figure.title, figure.bar_text, figure.value_text, figure.verdict, figure.context]
         lines.append("| " + " | ".join(cells) + " |")
     facts = run.machine

@@ -104,10 +104,10 @@ class Server:
         """Wait until it has no work left, so that it doesn't disturb the next load; return how long that took."""
         process = psutil.Process(self.pid)
         started = time.monotonic()
-        before = _cpu_s(process)
+        before = cpu_s(process)
         while time.monotonic() - started < timeout_s:
             time.sleep(0.1)
-            after = _cpu_s(process)
+            after = cpu_s(process)
             if after - before <= 0.02:
                 break
             before = after
@@ -167,7 +167,7 @@ def _children_bytes(process: psutil.Process) -> int:
     return total
 
 
-def _cpu_s(process: psutil.Process) -> float:
+def cpu_s(process: psutil.Process) -> float:
     """Add up the processor time of a process and of the children that still run."""
     total = 0.0
     for one in [process, *process.children(recursive=True)]:

@@ -95,12 +95,15 @@ def proxy(
     *,
     launcher: list[str] | None = None,
     storage: dict[str, Any] | None = None,
+    index: dict[str, Any] | None = None,
+    workers: int | None = None,
     users: list[dict[str, str]] | None = None,
     data_dir: Path | None = None,
 ) -> Server:
     """Set up the proxy with everything on and a data folder of its own; `launcher` goes before its module.
 
-    Images lie in the data folder, unless a `storage` section says where. `users` are declared instead of the one who
+    Images and index lie in the data folder, unless their sections say where. With `workers` there are so many processes
+    behind a parent of theirs. `users` are declared instead of the one who
     sends load; a `data_dir` is one that there is already.
     """
     number = sum(1 for _ in folder.glob("proxy-*.yaml"))
@@ -120,10 +123,13 @@ def proxy(
         },
         "users": users or [{"name": "bench", "key": KEY, "role": "member"}],
         "storage": storage,
+        "index": index,
     }
     config = folder / f"proxy-{number}.yaml"
     config.write_text(json.dumps(settings))  # which is YAML
     command = [*(launcher or [sys.executable]), "-m", "pixie_proxy", "serve", "--config", str(config)]
+    if workers is not None:
+        command += ["--workers", str(workers)]
     return Server(f"proxy-{number}", command, port=port, folder=folder)
 
 

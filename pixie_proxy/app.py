@@ -276,10 +276,11 @@ async def _claim_storage(index: Index, storage: Storage) -> Storage:
     A bucket that the index knows and that is away must not: give one that is looked at as soon as it is back.
     """
     known = await index.read(lambda tx: stored.get(tx, "storage_id"))
-    # A start that dies between the two puts leaves this word in the index, and the next one goes on.
-    begun = await index.read(lambda tx: stored.get(tx, "storage_id_begun"))
     try:
         found = await sentinel(storage)
+        # A start that dies between the two puts leaves this word in the index, and the next one goes on. It is read
+        # after the file: another host that starts for the first time has written it before.
+        begun = await index.read(lambda tx: stored.get(tx, "storage_id_begun"))
         if known is None and found in {None, begun}:
             made = await index.write(
                 lambda tx: stored.put_if_absent(tx, "storage_id_begun", secrets.token_hex(16))

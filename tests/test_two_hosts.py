@@ -8,14 +8,16 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pixie_proxy import app
 from pixie_proxy.spool import presence
 from pixie_proxy.spool.area import calls_in, processes_in
+from pixie_proxy.storage import Storage, sentinel
 from tests.support.pictures import png
 from tests.support.postgres import Server, rows
 from tests.support.proxy import RunningProxy, config_file, run_proxy, spawn_proxy
@@ -72,6 +74,23 @@ async def test_what_one_host_does_the_other_knows(
         go_on.set()
         assert (await running).data
         await eventually(lambda: is_done(at_b))
+
+
+async def test_two_first_starts_at_once_are_one(
+    hosts: tuple[Path, Path, Sections], upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A host that found the index empty, and then the other's mark on the storage, goes on with that."""
+    a, b, shared = hosts
+    async with AsyncExitStack() as running:
+
+        async def look_when_the_other_has_started(storage: Storage) -> str | None:
+            await running.enter_async_context(spawn_proxy(a, upstream.base_url, **shared))
+            return await sentinel(storage)
+
+        monkeypatch.setattr(app, "sentinel", look_when_the_other_has_started)
+        at_b = await running.enter_async_context(run_proxy(b, upstream.base_url, **shared))
+        upstream.script(image_json([png(seed=4)]))
+        assert (await at_b.sdk().images.generate(prompt="both", model="gpt-image-2")).data
 
 
 async def is_done(proxy: RunningProxy) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import socket
@@ -16,6 +17,7 @@ from typing import Any
 import psutil
 import pytest
 import yaml
+from pydantic import SecretStr
 
 from pixie_proxy.config import Settings, load_settings
 from tests.conftest import require
@@ -43,13 +45,13 @@ def composed(name: str, **environ: str) -> dict[str, str]:
     return {key: variable.sub(value, text) for key, text in said.items()}
 
 
-def settings_of(**environ: str) -> Settings:
-    """Load the settings of the composed container: its image's variables, and those of compose.yaml."""
+def settings_of(service: str = "pixie", **environ: str) -> Settings:
+    """Load the settings of a composed container: its image's variables, and those of compose.yaml."""
     image = dict(
         re.findall(r"^\s+(PIXIE_\w+)=(\S+?)(?: \\)?$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
     )
     assert image
-    return load_settings(environ={**image, **composed("pixie", **environ)}, looks_here=False)
+    return load_settings(environ={**image, **composed(service, **environ)}, looks_here=False)
 
 
 def seconds(text: str) -> int:
@@ -63,15 +65,21 @@ def test_compose_starts_one_container_with_a_key_and_nothing_else() -> None:
     """Images on its own volume, a root that is read-only, no privileges, and the time to end what is paid for."""
     pixie = SERVICES["services"]["pixie"]
     settings = settings_of(OPENAI_API_KEY="sk-1")
+    check_confined(pixie, settings)
     assert (settings.storage.kind, settings.storage.s3.access_key_id) == ("local", None)
     assert f"data:{settings.server.data_dir}" in pixie["volumes"]
     assert pixie["ports"] == [f"8080:{settings.server.port}"]
-    assert (pixie["read_only"], pixie["tmpfs"], pixie["cap_drop"]) == (True, ["/tmp"], ["ALL"])
-    assert seconds(pixie["stop_grace_period"]) > settings.server.drain_s
     assert [name for name, each in SERVICES["services"].items() if "profiles" not in each] == ["pixie"]
     assert [each["required"] for each in pixie["depends_on"].values()] == [False]
     with pytest.raises(AssertionError, match="OPENAI_API_KEY"):
         settings_of()
+
+
+def check_confined(service: dict[str, Any], settings: Settings) -> None:
+    """A root that is read-only, no privileges, and the time to end what is paid for."""
+    confined = (service["read_only"], service["tmpfs"], service["cap_drop"], service["security_opt"])
+    assert confined == (True, ["/tmp"], ["ALL"], ["no-new-privileges:true"])
+    assert seconds(service["stop_grace_period"]) > settings.server.drain_s
 
 
 def test_composes_s3_server_and_its_user_agree() -> None:
@@ -80,7 +88,7 @@ def test_composes_s3_server_and_its_user_agree() -> None:
     settings, server = settings_of(**environ), SERVICES["services"]["s3"]
     garage, told = tomllib.loads(SERVICES["configs"]["garage"]["content"]), composed("s3", **environ)
     s3 = settings.storage.s3
-    assert (settings.storage.kind, server["profiles"]) == ("s3", ["s3"])
+    assert (settings.storage.kind, server["profiles"]) == ("s3", ["s3", "scale"])
     assert s3.endpoint_url == "http://s3:" + garage["s3_api"]["api_bind_addr"].rpartition(":")[2]
     assert s3.secret_access_key is not None
     assert (s3.region, s3.bucket, s3.access_key_id, s3.secret_access_key.get_secret_value()) == (
@@ -91,6 +99,51 @@ def test_composes_s3_server_and_its_user_agree() -> None:
     )
     assert server["healthcheck"]["test"][-1] == s3.bucket
     assert (garage["data_fsync"], garage["metadata_fsync"]) == (True, True)
+
+
+def test_composes_replicas_share_all_but_their_spools() -> None:
+    """The database and the bucket, whose servers are of the same profile; each data directory is its own volume."""
+    services = SERVICES["services"]
+    replicas = {name: each for name, each in services.items() if name.startswith("pixie-")}
+    environ = {"OPENAI_API_KEY": "sk-1", "POSTGRES_PASSWORD": "secret", **S3_KEYS}
+    alone = settings_of(**environ, COMPOSE_PROFILES="s3")
+    for name, each in replicas.items():
+        settings = settings_of(name, **environ)
+        check_confined(each, settings)
+        assert settings.storage == alone.storage
+        assert settings.index.url == SecretStr("postgresql://pixie@db/pixie")
+        assert [volume.rpartition(":")[2] for volume in each["volumes"]] == [str(settings.server.data_dir)]
+        assert composed(name, **environ)["PGPASSWORD"] == composed("db", **environ)["POSTGRES_PASSWORD"]
+        assert "ports" not in each  # the front proxy is believed who asks, so nobody else may get there
+        assert {needed: services[needed]["profiles"] for needed in each["depends_on"]} == {
+            "db": ["scale"],
+            "s3": ["s3", "scale"],
+        }
+    volumes = [volume.partition(":")[0] for each in replicas.values() for volume in each["volumes"]]
+    assert len(volumes) == len(set(volumes)) == 2
+    assert set(volumes) <= set(SERVICES["volumes"])
+    asked = " ".join(services["db"]["healthcheck"]["test"])
+    told = composed("db", **environ)
+    assert f"--username={told['POSTGRES_USER']} --dbname={told['POSTGRES_DB']}" in asked
+
+
+def test_composes_front_proxy_asks_both_replicas(tmp_path: Path) -> None:
+    """Caddy takes its file, which names both, and knows by /readyz which of them takes paid calls."""
+    front = SERVICES["services"]["front"]
+    file = tmp_path / "Caddyfile"
+    file.write_text(SERVICES["configs"]["front"]["content"])
+    told = subprocess.run(
+        [require("caddy"), "adapt", "--config", file], capture_output=True, check=True, cwd=tmp_path
+    )
+    (server,) = json.loads(told.stdout)["apps"]["http"]["servers"].values()
+    (handler,) = server["routes"][0]["handle"]
+    port = settings_of(OPENAI_API_KEY="sk-1").server.port
+    assert [each["dial"] for each in handler["upstreams"]] == [
+        f"{name}:{port}" for name in front["depends_on"]
+    ]
+    assert handler["health_checks"]["active"]["uri"] == "/readyz"
+    assert "try_duration" not in handler["load_balancing"]  # nothing is sent twice
+    assert front["ports"] == [f"8080:{server['listen'][0].removeprefix(':')}"]
 
 
 def unit() -> ConfigParser:

@@ -190,9 +190,9 @@ class Server:
 
 
 @contextmanager
-def running_postgres(**options: str) -> Iterator[Server]:
+def running_postgres(parent: Path | None = None, **options: str) -> Iterator[Server]:
     """Run a server. Its socket's path must be short, and no other user may have to enter pytest's folder."""
-    with tempfile.TemporaryDirectory(prefix="pixie-pg-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(prefix="pixie-pg-", dir=parent, ignore_cleanup_errors=True) as name:
         folder = Path(name)
         _give_to_postgres(folder)
         server = Server(folder, **options)

@@ -1,6 +1,6 @@
--- The processes that share the index, where they may run on several hosts. `beats` grows while one lives.
+-- The processes that share the index, on several hosts: see SQLite's 0014_processes.sql.
 CREATE TABLE processes (
-    id    TEXT   NOT NULL PRIMARY KEY,
-    spool TEXT   NOT NULL,
+    id    TEXT COLLATE "C" NOT NULL PRIMARY KEY,
+    spool TEXT COLLATE "C" NOT NULL,
     beats BIGINT NOT NULL CHECK (beats > 0)
 );
