@@ -46,11 +46,15 @@ def account(data_dir: Path) -> dict[str, Any]:
     return found
 
 
+_NOT_CALLS = {"lock", "id"}
+"""Files of the spool that stay: of each process, and of the whole."""
+
+
 def spooled(data_dir: Path) -> list[Path]:
-    """List what lies in the spool, locks and the partial images of streams that have ended left out."""
+    """List what lies in the spool, locks, its id and the partial images of streams that have ended left out."""
     # Not by rglob, which fails on what goes home meanwhile.
     found = [Path(folder, name) for folder, _, names in os.walk(data_dir / "spool") for name in names]
-    return [path for path in found if path.name != "lock" and PARTIALS not in path.parts]
+    return [path for path in found if path.name not in _NOT_CALLS and PARTIALS not in path.parts]
 
 
 def is_settled(data_dir: Path) -> bool:
@@ -58,7 +62,7 @@ def is_settled(data_dir: Path) -> bool:
     return (
         not [call for call in calls(data_dir) if call["state"] in {"admitted", "sent"}]
         and (account(data_dir)["in_flight"], account(data_dir)["held_micros"]) == (0, 0)
-        and len([path for path in (data_dir / "spool").glob("[!.]*") if path.name != PARTIALS]) <= 2
+        and len([path for path in (data_dir / "spool").glob("[!.]*/") if path.name != PARTIALS]) <= 2
         and not spooled(data_dir)
     )
 
