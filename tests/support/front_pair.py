@@ -63,7 +63,7 @@ class FrontPair:
         await self._process.wait()
 
     async def reload(self, *, without: str | None = None) -> None:
-        """Read the file again; `without`: that target is marked as down in it, where nobody asks whether it is ready."""
+        """Read the file again; `without`: nginx's has that target marked as down."""
         assert self._process is not None
         self._configure(without)
         before = set(psutil.Process(self._process.pid).children())
