@@ -221,15 +221,15 @@ async def release_silent(index: Index, presence: Presence, fingerprint: str, ret
     """
     attached = await index.read(lambda tx: deliveries.attached_before(tx, fingerprint, retry_count))
     silent = await presence.silent({process for _, process in attached})
-    if silent:
-        now_us = time.time_ns() // 1000
-        await index.write(
-            lambda tx: [
+    now_us = time.time_ns() // 1000
+
+    def work(tx: Tx) -> None:
+        for request_id, process in attached:
+            if process in silent:
                 deliveries.leave(tx, request_id, fingerprint, process, now_us)
-                for request_id, process in attached
-                if process in silent
-            ]
-        )
+
+    if silent:
+        await index.write(work)
 
 
 def unknown(call: CallRecord) -> Settlement:
