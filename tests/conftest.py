@@ -106,6 +106,16 @@ def swift(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Server]:
     """Run a PostgreSQL server, for as long as this worker lives: a test takes a database of its own there."""
+    yield from _postgres()
+
+
+@pytest.fixture(scope="module")
+def own_postgres() -> Iterator[Server]:
+    """Run a server that no other module uses: its tests may let it fail."""
+    yield from _postgres()
+
+
+def _postgres() -> Iterator[Server]:
     for program in POSTGRES_PROGRAMS:
         require(program)
     with running_postgres() as server:

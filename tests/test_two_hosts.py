@@ -12,12 +12,18 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import openai
 import pytest
 
 from pixie_proxy import app
 from pixie_proxy.spool import presence
 from pixie_proxy.spool.area import calls_in, processes_in
+<<<<<<< HEAD
 from pixie_proxy.storage import Storage, sentinel
+=======
+from tests.support import outside
+from tests.support.callers import Order, place
+>>>>>>> fleet-retry
 from tests.support.pictures import png
 from tests.support.postgres import Server, rows
 from tests.support.proxy import RunningProxy, config_file, run_proxy, spawn_proxy
@@ -124,6 +130,50 @@ async def test_a_retry_that_meets_the_other_host_joins(
         answers = await asyncio.gather(second, *keyed)
     assert {answer.data[0].b64_json for answer in answers} == {answers[0].data[0].b64_json}
     assert len(upstream.requests) == 2  # one for the call that was cut off, one for the key
+
+
+ORDER: dict[str, Any] = {"prompt": "once", "model": "gpt-image-2", "n": 1}
+RETRY: dict[str, Any] = {"extra_headers": {"x-stainless-retry-count": "1"}}
+
+
+async def test_a_retry_takes_over_the_call_of_a_host_that_was_killed_a_moment_ago(
+    hosts: tuple[Path, Path, Sections], upstream: ScriptedUpstream
+) -> None:
+    """It does not buy again, long before anybody may take that host for dead, and hears what became of the call."""
+    a, b, shared = hosts
+    upstream.default(stall())
+    async with spawn_proxy(b, upstream.base_url, **shared) as at_b:
+        async with spawn_proxy(a, upstream.base_url, **shared) as at_a:
+            first = asyncio.ensure_future(place(at_a.sdk(), Order(prompt="once")))
+            await upstream.wait_for_requests(1)
+            await outside.kill(at_a)
+            assert (await first).error == "APIConnectionError"
+            await at_a.close()
+        second = asyncio.ensure_future(at_b.sdk().images.generate(**ORDER, **RETRY))
+        async with spawn_proxy(a, upstream.base_url, **shared):
+            with pytest.raises(openai.APIStatusError) as failure:
+                await second
+            assert failure.value.code == "upstream_outcome_unknown"
+    assert len(upstream.requests) == 1
+
+
+async def test_a_retry_leaves_an_equal_call_to_its_client_where_the_other_host_lives(
+    hosts: tuple[Path, Path, Sections], upstream: ScriptedUpstream
+) -> None:
+    """Two equal calls made on purpose stay two, though one of them is a retry of what never reached us."""
+    a, b, shared = hosts
+    go_on = asyncio.Event()
+    upstream.default(pause(go_on), *image_json([png(seed=3)]))
+    async with (
+        spawn_proxy(a, upstream.base_url, **shared) as at_a,
+        spawn_proxy(b, upstream.base_url, **shared) as at_b,
+    ):
+        first = asyncio.ensure_future(at_a.sdk().images.generate(**ORDER))
+        await upstream.wait_for_requests(1)
+        second = asyncio.ensure_future(at_b.sdk().images.generate(**ORDER, **RETRY))
+        await upstream.wait_for_requests(2)
+        go_on.set()
+        await asyncio.gather(first, second)
 
 
 @asynccontextmanager

@@ -219,8 +219,8 @@ class Generation:
         request = quote.asked
         parents = await find_parents(self._index, asked)
         call = record(asked, quote, self._spool.process, now_us, parents)
-        if attempt.is_retry and call.idempotency_key is None:
-            await self._deliveries.settle_before(call)
+        if attempt.retry_count and call.idempotency_key is None:
+            await self._deliveries.settle_before(call, attempt.retry_count)
         barred = (quote.refusal() if asked.owner.has_budget else None) or self._take_room(request.n)
         try:
             found = await self._index.write(

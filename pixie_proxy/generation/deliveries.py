@@ -15,7 +15,7 @@ from pixie_proxy.relay import join
 from pixie_proxy.relay.join import Attempt
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.presence import Presence
-from pixie_proxy.spool.recovery import release_dead
+from pixie_proxy.spool.recovery import release_dead, release_silent
 from pixie_proxy.tasks import TaskKeeper
 
 log = logging.getLogger(__name__)
@@ -92,12 +92,13 @@ class Deliveries:
         if self._timer is not None:
             self._timer.cancel()
 
-    async def settle_before(self, call: CallRecord) -> None:
-        """Bring the index up to date before a retry looks for its call: our own notes, and the deaths of neighbours."""
+    async def settle_before(self, call: CallRecord, retry_count: int) -> None:
+        """Bring the index up to date before a retry looks for its call: our own notes, and the deaths of others."""
         if self._leaving:
             await asyncio.wait(set(self._leaving))
         await self.flush()
         await release_dead(self._index, self._presence, call.fingerprint)
+        await release_silent(self._index, self._presence, call.fingerprint, retry_count)
 
     async def run(self) -> None:
         """Sweep what nobody can ask for any more, and release what died with its process, for as long as we live."""

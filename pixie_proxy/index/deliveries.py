@@ -98,6 +98,17 @@ def forget(tx: Tx, request_id: str, fingerprint: str) -> None:
     )
 
 
+def attached_before(tx: Tx, fingerprint: str, retry_count: int) -> list[tuple[str, str]]:
+    """Give the calls, each with its process, whose answers an earlier try than this one may have waited for."""
+    found = tx.all(
+        "SELECT request_id, attached_to FROM deliveries"
+        " WHERE fingerprint = :fingerprint AND attached_to IS NOT NULL AND retry_count < :retry_count",
+        fingerprint=fingerprint,
+        retry_count=retry_count,
+    )
+    return [(row["request_id"], row["attached_to"]) for row in found]
+
+
 def leave_all(tx: Tx, process: str, at_us: int) -> int:
     """Note that a process has died, and all its clients were cut off; return how many."""
     return tx.run(

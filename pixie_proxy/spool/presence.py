@@ -24,6 +24,7 @@ BEAT_EVERY_S = 3.0
 DEAD_AFTER_BEATS = 10
 """So many of our own without one of another's: half a minute."""
 
+_LOOKS = 20
 _ID = "id"
 
 
@@ -73,6 +74,19 @@ class Presence:
         here = asked - elsewhere.keys()
         silent = {each for each in asked & elsewhere.keys() if self._is_silent(elsewhere[each])}
         return silent | {each for each in here if not is_alive(root, each)}
+
+    async def silent(self, named: Iterable[str]) -> set[str]:
+        """Give those of these processes of other hosts whose hearts stand still; wait two beats at most to find out."""
+        asked = set(named)
+        first = await self._elsewhere() if asked else {}
+        silent = asked & first.keys()
+        for _ in range(_LOOKS):
+            if not silent:
+                break
+            await asyncio.sleep(2 * BEAT_EVERY_S / _LOOKS)
+            now = await self._index.read(processes.every)
+            silent = {name for name in silent if name in now and now[name].beats == first[name].beats}
+        return silent
 
     async def _beat(self) -> None:
         process, spool = self._spool.process, self._spool_id

@@ -214,6 +214,24 @@ async def release_dead(index: Index, presence: Presence, fingerprint: str | None
         await index.write(lambda tx: [deliveries.leave_all(tx, each, now_us) for each in dead])
 
 
+async def release_silent(index: Index, presence: Presence, fingerprint: str, retry_count: int) -> None:
+    """Let a retry take over what its earlier tries waited for at other hosts, where no heart beats now.
+
+    Such a host may be dead though nobody may settle its calls yet. If it lives, the retry waits for the same call.
+    """
+    attached = await index.read(lambda tx: deliveries.attached_before(tx, fingerprint, retry_count))
+    silent = await presence.silent({process for _, process in attached})
+    now_us = time.time_ns() // 1000
+
+    def work(tx: Tx) -> None:
+        for request_id, process in attached:
+            if process in silent:
+                deliveries.leave(tx, request_id, fingerprint, process, now_us)
+
+    if silent:
+        await index.write(work)
+
+
 def unknown(call: CallRecord) -> Settlement:
     """End a call whose outcome nobody can know any more: it is charged at its hold."""
     return Settlement(

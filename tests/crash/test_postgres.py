@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import psycopg
 import pytest
 
-from tests.conftest import require
-from tests.support import outside, postgres
+from tests.support import outside
 from tests.support.callers import Order, Receipt, orders, place
 from tests.support.figures import RecordFigure
 from tests.support.ledgers import compare
 from tests.support.mounts import fill, small_disk, unfill
-from tests.support.postgres import Server, running_postgres
+from tests.support.postgres import Server
 from tests.support.proxy import RunningProxy, run_proxy
 from tests.support.studio import Studio
 from tests.support.waiting import eventually
@@ -26,13 +25,8 @@ ROUNDS = ("crash", "restart", "hang", "terminate")
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    """A server that no other module uses."""
-    for program in postgres.PROGRAMS:
-        require(program)
-    with running_postgres() as running:
-        running.make_template()
-        yield running
+def server(own_postgres: Server) -> Server:
+    return own_postgres
 
 
 def crash(server: Server) -> None:

@@ -21,7 +21,7 @@ SHIPPED = Path(__file__).parents[2] / "docs" / "operations"
 _PROXY = "127.0.0.1:8080"
 """Where the files say that pixie listens."""
 _NGINX_FRAME = """
-daemon off; master_process off; pid {folder}/pid; error_log stderr warn;
+daemon off; master_process {master}; pid {folder}/pid; error_log stderr warn;
 events {{ worker_connections 256; }}
 http {{
     access_log off; client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy;
@@ -75,8 +75,8 @@ async def serving(command: list[str], port: int, environment: Mapping[str, str])
 
 def _nginx(folder: Path, port: int, target: str) -> tuple[list[str], Front]:
     certificate, key = folder / "pixie.crt", folder / "pixie.key"
-    _make_certificate(certificate, key)
-    site = _put_in(
+    make_certificate(certificate, key)
+    site = put_in(
         "nginx.conf",
         {
             "listen 443 ssl;": f"listen 127.0.0.1:{port} ssl;",
@@ -85,22 +85,26 @@ def _nginx(folder: Path, port: int, target: str) -> tuple[list[str], Front]:
             _PROXY: target,
         },
     )
+    return nginx_command(folder, site), Front(url=f"https://127.0.0.1:{port}", tls=trusting(certificate))
+
+
+def nginx_command(folder: Path, site: str, *, master: Literal["on", "off"] = "off") -> list[str]:
+    """Write a file for nginx with a site in it; give the command that reads it. A `master` has workers and reloads."""
     config = folder / "nginx.conf"
-    config.write_text(_NGINX_FRAME.format(folder=folder, site=site))
-    command = [require("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(config)]
-    tls = ssl.create_default_context(cafile=str(certificate))
-    return command, Front(url=f"https://127.0.0.1:{port}", tls=tls)
+    config.write_text(_NGINX_FRAME.format(folder=folder, site=site, master=master))
+    return [require("nginx"), "-p", str(folder), "-e", "stderr", "-c", str(config)]
 
 
 def _caddy(folder: Path, port: int, target: str) -> tuple[list[str], Front]:
     """Without TLS: Caddy would ask the world for a certificate, or put its own among those that the machine trusts."""
     url = f"http://127.0.0.1:{port}"
     config = folder / "Caddyfile"
-    config.write_text(_put_in("Caddyfile", {"pixie.example.com {": f"{url} {{", _PROXY: target}))
+    config.write_text(put_in("Caddyfile", {"pixie.example.com {": f"{url} {{", _PROXY: target}))
     return [require("caddy"), "run", "--adapter", "caddyfile", "--config", str(config)], Front(url=url)
 
 
-def _put_in(name: str, places: Mapping[str, str]) -> str:
+def put_in(name: str, places: Mapping[str, str]) -> str:
+    """Give a file of docs/operations/ with other words in some places, each of which it must have."""
     text = (SHIPPED / name).read_text()
     for place, what in places.items():
         assert place in text, f"{name} has no {place}"
@@ -108,7 +112,13 @@ def _put_in(name: str, places: Mapping[str, str]) -> str:
     return text
 
 
-def _make_certificate(certificate: Path, key: Path) -> None:
+def trusting(certificate: Path) -> ssl.SSLContext:
+    """Trust a certificate, and no other."""
+    return ssl.create_default_context(cafile=str(certificate))
+
+
+def make_certificate(certificate: Path, key: Path) -> None:
+    """Make a certificate for the loopback, signed by itself."""
     subprocess.run(
         [
             *(require("openssl"), "req", "-x509", "-nodes", "-days", "1", "-subj", "/CN=pixie"),

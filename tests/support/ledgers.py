@@ -72,13 +72,15 @@ def compare(
     receipts: Sequence[Receipt] = (),
     once: bool = False,
     kills: bool = False,
+    others: Sequence[Path] = (),
 ) -> Report:
     """Compare the ledgers of a proxy at rest (see `outside.settled`).
 
     `once`: no prompt may be charged twice. `kills`: the proxy died in the run, or its upstream was cut off, so an image
     that was sent may have been on its way; what a client got whole must be kept all the same.
+    `others`: data directories of the other hosts on the same index and storage, of which each has a spool.
     """
-    ledgers = _read(data_dir, sales, receipts)
+    ledgers = _read(data_dir, others, sales, receipts)
     rules = [*_RULES, *([_charged_twice] if once else []), *([] if kills else [_paid_and_lost])]
     return Report(
         violations=[
@@ -88,7 +90,9 @@ def compare(
     )
 
 
-def _read(data_dir: Path, sales: Sequence[Sale], receipts: Sequence[Receipt]) -> _Ledgers:
+def _read(
+    data_dir: Path, others: Sequence[Path], sales: Sequence[Sale], receipts: Sequence[Receipt]
+) -> _Ledgers:
     root = data_dir / "storage"
     files = [path for path in (root / "images").rglob("*") if path.is_file()]
     return _Ledgers(
@@ -111,7 +115,7 @@ def _read(data_dir: Path, sales: Sequence[Sale], receipts: Sequence[Receipt]) ->
             "SELECT id, user_id, key_id, prompt, state, cost_micros, flags FROM requests ORDER BY id",
         ),
         accounts=outside.rows(data_dir, "SELECT * FROM accounts"),
-        spooled=outside.spooled(data_dir),
+        spooled=[path for each in (data_dir, *others) for path in outside.spooled(each)],
     )
 
 

@@ -168,6 +168,10 @@ class Server:
         _urls[data_dir] = self.database(is_empty=is_empty, tablespace=tablespace)
         return _urls[data_dir]
 
+    def share_index(self, data_dir: Path, other: Path) -> None:
+        """Let another host keep its index where this one does."""
+        _urls[other] = _urls[data_dir]
+
     def forget(self, data_dir: Path) -> None:
         """Drop the database of a data directory."""
         self.drop(_urls.pop(data_dir))
