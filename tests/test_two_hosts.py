@@ -18,12 +18,9 @@ import pytest
 from pixie_proxy import app
 from pixie_proxy.spool import presence
 from pixie_proxy.spool.area import calls_in, processes_in
-<<<<<<< HEAD
 from pixie_proxy.storage import Storage, sentinel
-=======
 from tests.support import outside
 from tests.support.callers import Order, place
->>>>>>> fleet-retry
 from tests.support.pictures import png
 from tests.support.postgres import Server, rows
 from tests.support.proxy import RunningProxy, config_file, run_proxy, spawn_proxy
