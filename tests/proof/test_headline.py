@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from pathlib import Path
 from random import Random
 
@@ -17,6 +16,7 @@ from tests.support.faulty import FaultRelay
 from tests.support.figures import RecordFigure
 from tests.support.ledgers import compare
 from tests.support.proxy import MEMBER_KEY, spawn_proxy
+from tests.support.sockets import free_port
 from tests.support.studio import Studio
 
 GOT_IMAGES_AT_LEAST = 0.999
@@ -155,11 +155,3 @@ async def test_a_killed_proxy_ends_calls_in_the_image_or_an_honest_502(
     report.assert_clean(SEED)
     assert len(ends.helped) + unknown == count, ends.errors()
     assert done >= kills
-
-
-def free_port() -> int:
-    """Find a port for a proxy that is to come back at the same address."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port

@@ -7,7 +7,10 @@ import fcntl
 import socket
 import struct
 import termios
+from contextlib import suppress
+from random import SystemRandom
 
+_NOT_GIVEN_AWAY = (20_000, 32_000)
 _STEP_S = 0.001
 _STEPS = 5000
 
@@ -25,11 +28,16 @@ async def flushed(writer: asyncio.StreamWriter) -> bool:
 
 
 def free_port() -> int:
-    """Find a port for a program that can't tell which one it took."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
+    """Find a port for a program that can't tell which one it took, or that comes back to it.
+
+    It is none of those that the kernel gives to connections: one of these could have it while the program is away.
+    """
+    while True:
+        port = SystemRandom().randint(*_NOT_GIVEN_AWAY)  # no seed: the workers of a test run must not meet
+        with socket.socket() as free, suppress(OSError):
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            free.bind(("127.0.0.1", port))
+            return port
 
 
 def reset(writer: asyncio.StreamWriter) -> None:

@@ -87,7 +87,7 @@ async def test_nothing_that_others_wrote_runs(
     assert seen.ran == set()
     assert seen.asked == set()
     believed = await _believed(chromium, pictures, texts)
-    assert len(believed.ran) > (len(pictures) + len(texts)) / 2
+    assert len(believed.ran) >= (len(pictures) + len(texts)) / 2
     assert step > 1 or believed.asked
     record_figure(
         "R80",

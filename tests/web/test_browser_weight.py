@@ -114,7 +114,11 @@ async def _browser(
 async def _weigh(page: Page, path: str, control: str) -> int:
     """Load a page, and give the bytes of everything but images as they went over the wire."""
     answers: list[Response] = []
-    page.on("response", answers.append)
+
+    def keep(answer: Response) -> None:
+        answers.append(answer)
+
+    page.on("response", keep)
     await page.goto(path)
     await page.locator(control).first.wait_for()
     await page.wait_for_load_state("networkidle")
