@@ -126,7 +126,7 @@ async def _addresses(proxy: RunningProxy, upstream: ScriptedUpstream) -> tuple[l
     ids = list(images.values())
     return (
         [
-            *("/", "/?owner=me", "/create", "/admin", "/login", "/offline", "/nothing", "/public"),
+            *("/", "/?owner=me", "/create", "/admin/acts", "/login", "/offline", "/nothing", "/public"),
             *("/v1/images", "/v1/images?owner=me", "/v1/me", "/v1/requests", "/v1/models", "/v1/admin/users"),
             *("/manifest.webmanifest", "/worker.js", address_of("base.css"), address_of("api.js")),
             *[
