@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pixie_proxy.index import Row, Tx
+from pixie_proxy.index import Tx
 from pixie_proxy.index.rights import Right
-from pixie_proxy.index.searching import TEXTS, entry_of, marks, said_values, sign_of
+from pixie_proxy.index.searching import entries, entry, marks, said_values, sign_of
 from pixie_proxy.index.shelves import Shelf, looks_into
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.index.words import Phrase
@@ -25,7 +25,6 @@ _LARGEST_KEY = 2**63 - 1
 _DRIFT = 4096
 """How much larger a key may be than its id says: images of one moment stand side by side."""
 
-_FILLED_AT_ONCE = 1000
 _HASH_SIZE = "INSERT INTO search (search, rank) VALUES ('hashsize', :bytes)"
 _FILLING_BYTES, _USUAL_BYTES = 2**25, 2**20
 """What FTS5 gathers in memory before it writes: with more, it merges less."""
@@ -35,30 +34,25 @@ _MATCHING = " hit.search MATCH :match AND hit.rowid BETWEEN :floor AND :ceiling"
 
 def add(tx: Tx, image_id: str) -> None:
     """Let an image be found, beginning now, that was just entered."""
-    for row in tx.all(TEXTS + " WHERE i.id = :id", id=image_id):
-        _enter(tx, row)
+    found = entry(tx, image_id)
+    if found is not None:
+        _enter(tx, found)
 
 
 def fill(tx: Tx) -> None:
     """Let all images be found that came before there was a search."""
     tx.run(_HASH_SIZE, bytes=_FILLING_BYTES)
-    after = ""
-    while rows := tx.all(
-        TEXTS + " WHERE i.id > :after ORDER BY i.id LIMIT :most", after=after, most=_FILLED_AT_ONCE
-    ):
-        for row in rows:
-            _enter(tx, row)
-        after = rows[-1]["id"]
+    for each in entries(tx):
+        _enter(tx, each)
     tx.run(_HASH_SIZE, bytes=_USUAL_BYTES)
 
 
-def _enter(tx: Tx, row: Row) -> None:
-    entry = entry_of(row)
+def _enter(tx: Tx, found: Mapping[str, Any]) -> None:
     tx.run(
         "INSERT INTO searchable (key, image_id, list, owner, words)"
         " VALUES (:key, :image_id, :list, :owner, :words)",
-        key=_free_key(tx, entry["image_id"]),
-        **entry,
+        key=_free_key(tx, found["image_id"]),
+        **found,
     )
 
 
@@ -81,11 +75,7 @@ def find(
     shelves: Sequence[Shelf],
     values: Mapping[str, Any],
 ) -> list[str]:
-    """Give the ids of the first images of a list that have all phrases, meet conditions on `i` and lie in all shelves.
-
-    `values` are those of the walk and the conditions; `owner_id`, `viewer`, `model` and `kind` narrow the search, too.
-    Without a phrase there must be a model or a kind.
-    """
+    """Give the ids of the first images of a list, as `searching.Search` says."""
     sign = sign_of(right, values)
     filters = [f'"{sign}{mark}"' for mark in marks(values)]
     match = " AND ".join([*(_match(phrase, sign) for phrase in asked), *filters])

@@ -6,7 +6,7 @@ is found behind it, so that a search reads nothing of what its viewer may not se
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 from zlib import crc32
 
@@ -21,10 +21,13 @@ _TRASH = len(VISIBILITIES)
 _OWNERS = 2**15
 """So many numbers for owners: two that share one read past each other's images, and see none of them."""
 
+_AT_ONCE = 1000
+"""Images that are read at a time where all are entered."""
+
 _BETWEEN, _MODEL, _KIND = "\ue010", "\ue011", "\ue012"
 """No letters, so in no question: what stands between two texts, and what filters are found by."""
 
-TEXTS = (
+_TEXTS = (
     "SELECT i.id, i.owner_id, i.visibility, i.deleted_us, i.revised_prompt, i.model, i.kind, r.prompt"
     " FROM images i JOIN requests r ON r.id = i.request_id"
 )
@@ -59,8 +62,23 @@ class Search(Protocol):
         """Name the images that have all phrases, to look whether one that was found elsewhere is among them."""
 
 
-def entry_of(row: Row) -> dict[str, Any]:
-    """Give what a row of TEXTS is found by, as columns of `searchable`: in `words`, a space before each."""
+def entry(tx: Tx, image_id: str) -> dict[str, Any] | None:
+    """Give what an image is found by, as columns of `searchable`: in `words`, a space before each."""
+    row = tx.one(_TEXTS + " WHERE i.id = :id", id=image_id)
+    return None if row is None else _entry(row)
+
+
+def entries(tx: Tx) -> Iterator[dict[str, Any]]:
+    """Give the same of every image, by id, as far as they are looked up."""
+    after = ""
+    while rows := tx.all(
+        _TEXTS + " WHERE i.id > :after ORDER BY i.id LIMIT :most", after=after, most=_AT_ONCE
+    ):
+        yield from map(_entry, rows)
+        after = rows[-1]["id"]
+
+
+def _entry(row: Row) -> dict[str, Any]:
     texts = [" ".join(words(text)) for text in (row["prompt"], row["revised_prompt"]) if text]
     said = f" {_BETWEEN} ".join(texts)
     return {

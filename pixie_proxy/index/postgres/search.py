@@ -11,12 +11,11 @@ from typing import Any
 
 from pixie_proxy.index import Tx
 from pixie_proxy.index.rights import Right
-from pixie_proxy.index.searching import TEXTS, entry_of, marks, said_values, sign_of
+from pixie_proxy.index.searching import entries, entry, marks, said_values, sign_of
 from pixie_proxy.index.shelves import Shelf, looks_into
 from pixie_proxy.index.walking import Walk
 from pixie_proxy.index.words import Phrase
 
-_FILLED_AT_ONCE = 1000
 _MANY = 5000
 """So many images are sorted sooner than looked for."""
 _ENTER = (
@@ -27,19 +26,15 @@ _ENTER = (
 
 def add(tx: Tx, image_id: str) -> None:
     """Let an image be found, beginning now, that was just entered."""
-    for row in tx.all(TEXTS + " WHERE i.id = :id", id=image_id):
-        tx.run(_ENTER, **entry_of(row))
+    found = entry(tx, image_id)
+    if found is not None:
+        tx.run(_ENTER, **found)
 
 
 def fill(tx: Tx) -> None:
     """Let all images be found that were entered without."""
-    after = ""
-    while rows := tx.all(
-        TEXTS + " WHERE i.id > :after ORDER BY i.id LIMIT :most", after=after, most=_FILLED_AT_ONCE
-    ):
-        for row in rows:
-            tx.run(_ENTER, **entry_of(row))
-        after = rows[-1]["id"]
+    for each in entries(tx):
+        tx.run(_ENTER, **each)
 
 
 def find(
