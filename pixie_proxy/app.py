@@ -36,7 +36,7 @@ from pixie_proxy.generation.quoting import Quotes
 from pixie_proxy.generation.relaying import Relaying
 from pixie_proxy.index import Index, ledger
 from pixie_proxy.index import settings as stored
-from pixie_proxy.metrics import Collector, Metrics, OneProcess
+from pixie_proxy.metrics import Metrics
 from pixie_proxy.pricing import load_prices
 from pixie_proxy.spool.area import Spool
 from pixie_proxy.spool.depth import DepthGauge
@@ -56,6 +56,7 @@ from pixie_proxy.upstream.measured import MeasuredUpstream
 from pixie_proxy.web.attempts import Attempts
 from pixie_proxy.web.context import CONTEXT, Context
 from pixie_proxy.web.edge import edge
+from pixie_proxy.web.exposition import Collector, OneProcess
 from pixie_proxy.web.login import ATTEMPTS
 from pixie_proxy.web.observe import observe
 from pixie_proxy.web.peers import PEERS, Peers

@@ -13,7 +13,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Protocol, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pixie_proxy import __version__
 from pixie_proxy.errors import ClientError, InternalError, LimitError, ProxyError, Unavailable, UpstreamError
@@ -274,45 +274,6 @@ class Metrics:
                 yield metric.family()
         about = {"version": __version__, "python": platform.python_version()}
         yield InfoMetricFamily("pixie_build", "What runs here", value=about)
-
-
-class Collector(Protocol):
-    """What gives families of numbers, as prometheus_client's registry asks for them."""
-
-    def collect(self) -> Iterator[Metric]:
-        """Give them."""
-        ...
-
-
-class OneProcess:
-    """The numbers of a process that has its address for itself."""
-
-    def __init__(self, metrics: Metrics) -> None:
-        """Tell these numbers, and the process's own."""
-        self._metrics = metrics
-
-    def collect(self) -> Iterator[Metric]:
-        """Give all families."""
-        yield from self._metrics.collect()
-        yield from process_numbers()
-
-
-def process_numbers() -> Iterable[Metric]:
-    """Give what the system knows of this process: memory, processor time, open files."""
-    from prometheus_client import CollectorRegistry, ProcessCollector
-
-    return ProcessCollector(registry=CollectorRegistry(auto_describe=False)).collect()
-
-
-def render(collector: Collector, accept: str) -> tuple[bytes, str]:
-    """Write everything in the format that `accept` prefers; return it with its content type. Takes milliseconds."""
-    from prometheus_client import CollectorRegistry
-    from prometheus_client.exposition import choose_encoder
-
-    registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
-    encode, content_type = choose_encoder(accept)
-    return encode(registry), content_type
 
 
 def _codes(errors: Iterable[type[ProxyError]]) -> Iterator[str]:

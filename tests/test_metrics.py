@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client import Histogram as TheirHistogram
 
 from pixie_proxy.errors import ProxyError
-from pixie_proxy.metrics import Histogram, Metrics, OneProcess, render
+from pixie_proxy.metrics import Histogram, Metrics
+from pixie_proxy.web.exposition import OneProcess, render
 from tests.conftest import require
 from tests.support.calls import a_call, an_end
 from tests.support.scraping import parse

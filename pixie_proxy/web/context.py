@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pixie_proxy.generation import Generation
     from pixie_proxy.generation.quoting import Quotes
     from pixie_proxy.index import Index
-    from pixie_proxy.metrics import Collector, Metrics, Outcome
+    from pixie_proxy.metrics import Metrics, Outcome
     from pixie_proxy.pricing import Prices
     from pixie_proxy.records import User
     from pixie_proxy.spool.area import Spool
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from pixie_proxy.storage.outlook import Outlook
     from pixie_proxy.tasks import TaskKeeper
     from pixie_proxy.upstream.catalog import Catalog
+    from pixie_proxy.web.exposition import Collector
 
 
 @dataclass(slots=True, kw_only=True)

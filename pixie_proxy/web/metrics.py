@@ -8,8 +8,8 @@ from contextlib import suppress
 from aiohttp import web
 
 from pixie_proxy import logs
-from pixie_proxy.metrics import render
 from pixie_proxy.web.context import Context, context_of
+from pixie_proxy.web.exposition import render
 
 
 async def metrics(request: web.Request) -> web.Response:

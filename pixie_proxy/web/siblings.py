@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import orjson
 
-from pixie_proxy.metrics import Metrics, process_numbers
+from pixie_proxy.metrics import Metrics
 from pixie_proxy.spool.area import LOCK, Spool, is_alive, processes_in
+from pixie_proxy.web.exposition import process_numbers
 
 if TYPE_CHECKING:
     from prometheus_client import Metric
