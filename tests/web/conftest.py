@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Browser as Chromium
-from playwright.async_api import async_playwright
+from playwright.async_api import async_playwright, expect
 
 from tests.conftest import require
 from tests.support.proxy import RunningProxy, run_proxy
@@ -21,6 +21,7 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--no-first-run"),
 )
+expect.set_options(timeout=30_000)  # as long as Playwright waits for all else: a busy machine is slow, and is no fault
 
 
 @pytest.fixture(params=["sync", "async"])

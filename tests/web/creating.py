@@ -31,7 +31,6 @@ async def person(
     """Sign in with a browser in which requests may be refused and broken; what no script expects fails the test."""
     width, height = SIZES[size]
     context = await chromium.new_context(viewport={"width": width, "height": height}, base_url=url, **options)
-    context.set_default_timeout(8_000)
     faults: list[str] = []
     context.on("weberror", lambda error: faults.append(str(error.error)))
     page = await context.new_page()

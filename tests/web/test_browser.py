@@ -72,7 +72,6 @@ async def watched(
         service_workers=workers,
     )
     page = await context.new_page()
-    page.set_default_timeout(20_000)
 
     def asked(request: Request) -> None:
         if request.failure == "csp" or request.url.startswith("blob:"):
@@ -189,7 +188,7 @@ async def test_delete_and_undo_by_keyboard_alone(
     (image_id,) = await make(proxy)
     async with watched(chromium, proxy, size, dark=True) as page:
         await page.goto("/")
-        await expect(page.get_by_label("API key")).to_be_focused(timeout=20_000)
+        await expect(page.get_by_label("API key")).to_be_focused()
         await page.keyboard.type(MEMBER_KEY)
         await page.keyboard.press("Enter")
         await page.wait_for_url("**/")

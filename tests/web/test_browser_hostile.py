@@ -149,7 +149,6 @@ async def _watched(chromium: Chromium, seen: Seen, **options: Any) -> AsyncItera
     context.on("dialog", seen.dialog)
     context.on("requestfinished", seen.request)
     page = await context.new_page()
-    page.set_default_timeout(20_000)
     yield page
     await page.wait_for_timeout(300)
     await context.close()

@@ -39,7 +39,6 @@ async def visiting(
         base_url=proxy.url, viewport={"width": width, "height": height}, service_workers="block", **options
     )
     page = await context.new_page()
-    page.set_default_timeout(20_000)
     await signed_in(page, key)
     yield page
     await context.close()

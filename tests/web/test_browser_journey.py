@@ -74,7 +74,6 @@ async def _person(chromium: Chromium, proxy: RunningProxy, size: str) -> AsyncIt
         device_scale_factor=2 if size == "phone" else 1,
         reduced_motion="reduce",
     )
-    context.set_default_timeout(10_000)
     faults: list[str] = []
     context.on("weberror", lambda error: faults.append(str(error.error)))
     yield await context.new_page()

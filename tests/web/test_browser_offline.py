@@ -196,9 +196,7 @@ async def test_what_was_seen_is_there_offline(
         await page.goto("/")
         await proxy.request("DELETE", f"/v1/images/{oldest}")
         await page.context.set_offline(False)
-        await expect(page.get_by_text("5 changes that you made offline are done.")).to_be_visible(
-            timeout=15_000
-        )
+        await expect(page.get_by_text("5 changes that you made offline are done.")).to_be_visible()
         for label in ("Private", "Two tags"):  # of the two one could be tagged
             await expect(page.get_by_text(f"{label}, which you did offline, did not work")).to_be_visible()
         await expect(page.locator("#away")).to_be_empty()
@@ -311,7 +309,7 @@ async def test_a_new_version_replaces_the_old_one(
         monkeypatch.setattr(static, "_set", lambda: newer)
         await page.goto("/create")
         await page.evaluate("navigator.serviceWorker.ready.then((known) => known.update())")
-        await expect(page.get_by_text("There is a new version")).to_be_visible(timeout=10_000)
+        await expect(page.get_by_text("There is a new version")).to_be_visible()
         await with_worker(page, "/create")
         assert old.isdisjoint(await page.evaluate("caches.keys()"))
 

@@ -106,7 +106,6 @@ async def _browser(
         storage_state=state,
     )
     page = await context.new_page()
-    page.set_default_timeout(30_000)
     yield page
     await context.close()
 

@@ -80,7 +80,6 @@ async def opened(chromium: Chromium, proxy: RunningProxy) -> AsyncIterator[Page]
     name, _, value = (await sign_in(proxy)).cookie.partition("=")
     await context.add_cookies([{"name": name, "value": value, "url": proxy.url}])
     page = await context.new_page()
-    page.set_default_timeout(20_000)
     yield page
     await page.wait_for_timeout(500)  # what runs late
     await context.close()

@@ -101,7 +101,6 @@ async def tour(chromium: Chromium, at: Furnished, size: str, **options: Any) -> 
 async def _visitor(chromium: Chromium, key: str | None, options: dict[str, Any]) -> AsyncIterator[Page]:
     context = await chromium.new_context(service_workers="block", **options)
     page = await context.new_page()
-    page.set_default_timeout(20_000)
     if key:
         await signed_in(page, key)
     yield page

@@ -27,5 +27,6 @@ async function copy() {
 }
 
 $("[data-copy]", dialog ?? document)?.addEventListener("click", copy);
+$("[data-close]", dialog ?? document)?.addEventListener("click", forget); // "close" comes a moment after it is closed
 dialog?.addEventListener("cancel", (event) => event.preventDefault()); // Esc by mistake would lose it
 window.addEventListener("pagehide", forget);

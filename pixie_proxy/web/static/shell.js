@@ -11,6 +11,8 @@ import { clear } from "./store.js";
 import { t } from "./texts.js";
 
 const workers = navigator.serviceWorker; // none where the address is not safe: plain http, but for this machine
+const FORGETS_MS = 3000;
+const ANSWERS_MS = 10_000;
 const RELOAD = { label: t("app.reload"), run: () => location.reload() };
 
 /** Tell what became of changes that were sent: {sent}, and those that were refused. */
@@ -47,11 +49,12 @@ function bringWorker() {
 async function leave(event) {
   event.preventDefault();
   const form = event.target;
-  // A browser that keeps nothing has nothing to forget; and once signed out, the proxy's answer clears it all again.
-  await clear().catch(console.error);
-  if (window.caches) await forget();
+  // A browser that keeps nothing has nothing to forget. One that is slow at it may go on: once signed out, the proxy's
+  // answer clears it all again.
+  const isForgotten = Promise.allSettled([clear(), window.caches && forget()]);
+  await Promise.race([isForgotten, new Promise((resolve) => setTimeout(resolve, FORGETS_MS))]);
   try {
-    await fetch("/healthz", { cache: "no-store" });
+    await fetch("/healthz", { cache: "no-store", signal: AbortSignal.timeout(ANSWERS_MS) });
     form.submit();
   } catch {
     noteOffline();
