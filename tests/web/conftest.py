@@ -21,7 +21,9 @@ FLAGS = (
     *("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"),
     *("--disable-sync", "--no-first-run"),
 )
-expect.set_options(timeout=30_000)  # as long as Playwright waits for all else: a busy machine is slow, and is no fault
+expect.set_options(
+    timeout=30_000
+)  # as long as Playwright waits for all else: a busy machine is slow, and is no fault
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -263,4 +263,6 @@ async def test_racing_calls_with_one_key_pay_once_though_a_process_dies(
                 unknown += 1
             if is_killed:
                 proxies.append(await start())
-    record_figure("R16", races=races, retries=calls, kills=races // 2, honest_unknown=unknown, double_charges=0)
+    record_figure(
+        "R16", races=races, retries=calls, kills=races // 2, honest_unknown=unknown, double_charges=0
+    )

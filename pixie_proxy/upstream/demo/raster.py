@@ -9,8 +9,8 @@ from itertools import pairwise
 
 from PIL import Image, ImageDraw, ImageFont
 
-from pixie_proxy.upstream.demo.scene import CAPTION_SHARE
 from pixie_proxy.upstream.demo.shapes import Color, Glow, Oval, Point, Poly, Shape, Sky, Stroke
+from pixie_proxy.upstream.demo.stage import CAPTION_SHARE
 
 MOST_PAINTED_PIXELS = 4_300_000
 """Shapes are painted at twice the size for smooth edges, up to this; beyond it a picture is enlarged instead."""

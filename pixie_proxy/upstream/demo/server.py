@@ -18,7 +18,8 @@ from aiohttp import web
 
 from pixie_proxy.pricing import Prices, load_prices
 from pixie_proxy.upstream.demo import answer, pictures
-from pixie_proxy.upstream.demo.form import Fields, read_order, unknown_model
+from pixie_proxy.upstream.demo.fields import Fields
+from pixie_proxy.upstream.demo.form import read_order, unknown_model
 from pixie_proxy.upstream.demo.order import Kind, Order
 from pixie_proxy.upstream.demo.refusal import REQUEST_FAULT, Refusal, moderation_blocked
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from html import escape
 
 from pixie_proxy.upstream.demo.raster import MARK
-from pixie_proxy.upstream.demo.scene import CAPTION_SHARE
 from pixie_proxy.upstream.demo.shapes import Color, Glow, Oval, Point, Poly, Shape, Sky
+from pixie_proxy.upstream.demo.stage import CAPTION_SHARE
 
 _CAPTION_CHARACTERS = 90
 _BADGE = (
