@@ -176,8 +176,12 @@ async def test_uploads_of_a_killed_proxy_are_swept(tmp_path: Path, upstream: Scr
 
 @pytest.mark.parametrize("keep_index", IN_SQLITE_AND_TORTURE_BOTH, indirect=True)
 @pytest.mark.parametrize(
-    ("seed", "kills"),
-    [(1, 4), *[pytest.param(seed, 300, marks=pytest.mark.torture) for seed in (1, 2)]],
+    ("seed", "kills", "workers"),
+    [
+        (1, 4, None),
+        pytest.param(1, 300, None, marks=pytest.mark.torture),
+        pytest.param(2, 100, 4, marks=pytest.mark.torture),
+    ],
 )
 async def test_a_kill_at_any_instant_loses_nothing(
     tmp_path: Path,
@@ -185,21 +189,23 @@ async def test_a_kill_at_any_instant_loses_nothing(
     keep_index: KeepIndex,
     seed: int,
     kills: int,
+    workers: int | None,
     record_figure: Callable[..., None],
 ) -> None:
     """Again and again, under mixed load, each start recovering what the one before had left."""
     data, is_long = tmp_path / "data", kills > 50
     keep_index(data)
+    processes = workers or 1
     traffic = Traffic(seed, sizes=(1000, 10_000, 60_000), pause_s=0.01) if is_long else Traffic(seed)
     upstream.default(traffic.answer)
     recovery_s = []
     for number in range(kills):
-        async with spawn_proxy(data, upstream.base_url) as proxy:
+        async with spawn_proxy(data, upstream.base_url, workers=workers) as proxy:
             begun = time.monotonic()
-            await outside.settled(data)
+            await outside.settled(data, processes)
             recovery_s.append(time.monotonic() - begun)
             if number % 50 == 1:
-                await traffic.check(proxy, data)
+                await traffic.check(proxy, data, processes)
             clients = [asyncio.ensure_future(traffic.client(proxy)) for _ in range(16 if is_long else 6)]
             await asyncio.sleep(traffic.random.uniform(0, 0.8))
             await outside.kill(proxy)
@@ -212,6 +218,7 @@ async def test_a_kill_at_any_instant_loses_nothing(
         "R1",
         seed=seed,
         kills=kills,
+        processes=processes,
         images=len(traffic.received),
         longest_recovery_s=round(max(recovery_s), 2),
         violations=0,

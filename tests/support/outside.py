@@ -54,19 +54,19 @@ def spooled(data_dir: Path) -> list[Path]:
     return [path for path in found if path.name not in known_by and PARTIALS not in path.parts]
 
 
-def is_settled(data_dir: Path) -> bool:
-    """Tell whether every call has ended, nothing is held for any, and the spool is that of at most one process."""
+def is_settled(data_dir: Path, processes: int = 1) -> bool:
+    """Tell whether every call has ended, nothing is held for any, and the spool is that of at most so many processes."""
     return (
         not [call for call in calls(data_dir) if call["state"] in {"admitted", "sent"}]
         and (account(data_dir)["in_flight"], account(data_dir)["held_micros"]) == (0, 0)
-        and len([path for path in (data_dir / "spool").glob("[!.]*/") if path.name != PARTIALS]) <= 2
+        and len([path for path in (data_dir / "spool").glob("[!.]*/") if path.name != PARTIALS]) <= processes + 1
         and not spooled(data_dir)
     )
 
 
-async def settled(data_dir: Path) -> None:
-    """Wait until everything has ended."""
-    await eventually(lambda: is_settled(data_dir))
+async def settled(data_dir: Path, processes: int = 1) -> None:
+    """Wait until everything has ended, with so many processes still there."""
+    await eventually(lambda: is_settled(data_dir, processes))
 
 
 def stored(data_dir: Path) -> dict[str, str]:

@@ -143,12 +143,12 @@ class Traffic:
         if "b64_json" in item:
             self.received.add(_hash(base64.b64decode(item["b64_json"])))
 
-    async def check(self, proxy: RunningProxy, data_dir: Path) -> None:
+    async def check(self, proxy: RunningProxy, data_dir: Path, processes: int = 1) -> None:
         """Compare the four: what was sent, what came whole to clients, storage, index; and the accounts with the bill.
 
         Nothing is missing, nothing is there but whole images, nobody holds a slot or money.
         """
-        await outside.settled(data_dir)
+        await outside.settled(data_dir, processes)
         listed = await outside.gallery(proxy)
         hashes = [image["sha256"] for image in listed]
         assert len(hashes) == len(set(hashes))
