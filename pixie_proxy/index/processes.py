@@ -1,4 +1,4 @@
-"""The queries for the processes that share an index over several hosts: their heartbeats, and what schema each knows."""
+"""The queries for the processes that share an index over several hosts: heartbeats, and what schema each knows."""
 
 from __future__ import annotations
 
