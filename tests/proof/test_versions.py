@@ -169,8 +169,9 @@ class Load:
 
     async def _call(self) -> None:
         while not self._is_over:
-            label = f"word{next(self._numbers)}"
-            (order,) = orders(1, SEED, label=label)
+            number = next(self._numbers)
+            label = f"word{number}"
+            (order,) = orders(1, SEED * 10_000 + number, label=label)
             async with self._door() as door:
                 receipt = await place(door.clients[0], order)
             self.receipts.append(receipt)
@@ -184,7 +185,7 @@ class Load:
         found = await self._listed(label, len(receipt.images))
         for image in found:
             path = f"/v1/images/{image['id']}"
-            content = await self._ask("GET", f"{path}/content")
+            content = await self._ask("GET", f"{path}/content", tries=_TRIES)
             if hashlib.sha256(content).hexdigest() not in receipt.images:
                 self.failures["other bytes"] += 1
             await self._ask("POST", path, json={"tags": [label, "fox"], "visibility": "private"})
@@ -205,10 +206,15 @@ class Load:
         self.failures["not found"] += 1
         return []
 
-    async def _ask(self, method: str, path: str, **options: Any) -> bytes:
-        async with self._door() as door:
-            status, _, body = await door.request(method, path, **options)
-        self.acts += 1
+    async def _ask(self, method: str, path: str, *, tries: int = 1, **options: Any) -> bytes:
+        """Ask for something; bytes that are still in the other host's spool may be asked for again."""
+        for _ in range(tries):
+            async with self._door() as door:
+                status, _, body = await door.request(method, path, **options)
+            self.acts += 1
+            if status != 503:
+                break
+            await asyncio.sleep(1)
         if status not in {200, 201}:
             self.failures[f"{method} {path.partition('?')[0].rpartition('/')[2]}: {status}"] += 1
             return b'{"data": []}'
@@ -281,6 +287,11 @@ async def _answer(proxy: RunningProxy, place: Place) -> tuple[int, bytes]:
     return status, body
 
 
+def knowledge(data: Path) -> set[int]:
+    """Give the newest schemas that those who share an index know."""
+    return {row["schema"] for row in outside.rows(data, "SELECT schema FROM processes")}
+
+
 async def at_rest(*hosts: Host) -> None:
     """Wait until every call has ended, and every change is in storage."""
     for host in hosts:
@@ -289,7 +300,7 @@ async def at_rest(*hosts: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("callers", "for_s", "calls"), [(2, 0, 2), pytest.param(6, 300, 100, marks=pytest.mark.torture)]
+    ("callers", "for_s", "calls"), [(2, 0, 2), pytest.param(6, 45, 100, marks=pytest.mark.torture)]
 )
 async def test_two_versions_side_by_side_and_back(
     tmp_path: Path, postgres: Server, record_figure: RecordFigure, callers: int, for_s: int, calls: int
@@ -310,6 +321,7 @@ async def test_two_versions_side_by_side_and_back(
             await load.go_on(calls)
             load.open(await b.start(newer))
             assert outside.rows(a.data, "SELECT version FROM schema_version") == [{"version": NEXT}]
+            assert knowledge(a.data) == {NEXT - 1, NEXT}
             unrated = len(outside.rows(a.data, UNRATED))
             await load.go_on(calls)
             await restart(a)
@@ -333,7 +345,7 @@ async def test_two_versions_side_by_side_and_back(
         **report.figures,
         other_requests=load.acts,
         rows_read_at_both=len(told),
-        failed=load.failures.total(),
+        failed_without_any_retry=load.failures.total(),
         violations=len(violations) + len(report.violations),
     )
     report.assert_clean(SEED)
@@ -342,6 +354,7 @@ async def test_two_versions_side_by_side_and_back(
     assert is_kept_up, "the older one's images lack what the newer one keeps of each by a trigger"
 
 
+@pytest.mark.torture
 async def test_a_version_that_breaks_the_one_before_waits_for_its_end(
     tmp_path: Path, postgres: Server, upstream: Any
 ) -> None:

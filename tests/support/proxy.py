@@ -138,8 +138,8 @@ async def spawn_proxy(
     upstream_url: str,
     *,
     prefix: tuple[str, ...] = (),
-    workers: Any = None,  # how many; whoever passes sections by ** need not know
-    program: Path | None = None,
+    workers: Any = None,  # how many; whoever passes sections by ** need not know, nor of the next
+    program: Any = None,
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[RunningProxy]:
     """Serve a proxy as `pixie serve` in a process of its own, which is killed at the end. `prefix`: strace and such.
