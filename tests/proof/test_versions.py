@@ -208,11 +208,12 @@ class Load:
 
     async def _ask(self, method: str, path: str, *, tries: int = 1, **options: Any) -> bytes:
         """Ask for something; bytes that are still in the other host's spool may be asked for again."""
-        for _ in range(tries):
+        while True:
             async with self._door() as door:
                 status, _, body = await door.request(method, path, **options)
             self.acts += 1
-            if status != 503:
+            tries -= 1
+            if status != 503 or not tries:
                 break
             await asyncio.sleep(1)
         if status not in {200, 201}:
