@@ -301,7 +301,7 @@ async def at_rest(*hosts: Host) -> None:
 
 
 @pytest.mark.parametrize(
-    ("callers", "for_s", "calls"), [(2, 0, 2), pytest.param(6, 45, 100, marks=pytest.mark.torture)]
+    ("callers", "for_s", "calls"), [(2, 0, 2), pytest.param(6, 300, 100, marks=pytest.mark.torture)]
 )
 async def test_two_versions_side_by_side_and_back(
     tmp_path: Path, postgres: Server, record_figure: RecordFigure, callers: int, for_s: int, calls: int

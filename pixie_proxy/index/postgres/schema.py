@@ -59,7 +59,6 @@ def migrate(link: Link, folder: Path = MIGRATIONS, *, must_exist: bool = False) 
             "index.url: the database holds no index, and server.require_existing is on: "
             "name the right one, or turn the setting off for the very first start"
         )
-    check_usable(link, folder)
     for number, path in migrations(folder).items():
         if found < number:
             try:
@@ -71,6 +70,7 @@ def migrate(link: Link, folder: Path = MIGRATIONS, *, must_exist: bool = False) 
                     f"index.url: its user may not make tables ({said}): make it the owner of the database "
                     "(ALTER DATABASE … OWNER TO …)"
                 ) from exc
+    check_usable(link, folder)
     return version_of(link)
 
 
