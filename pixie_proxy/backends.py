@@ -13,7 +13,6 @@ from pixie_proxy.disk.watch import Disk
 from pixie_proxy.errors import ConfigError
 from pixie_proxy.index import Index
 from pixie_proxy.index.checkup import Checkup, look_at_index
-from pixie_proxy.index.migrate import migrations
 from pixie_proxy.index.places import Place, SqlitePlace
 from pixie_proxy.index.sqlite import integrity_fault, open_sqlite
 from pixie_proxy.storage import Storage
@@ -159,11 +158,6 @@ def index_place(settings: Settings) -> Place:
     with postgres():
         from pixie_proxy.index.postgres.place import PostgresPlace
     return PostgresPlace(settings.index.url.get_secret_value())
-
-
-def newest_schema() -> int:
-    """Give the version of the index that this program works with."""
-    return max(migrations())
 
 
 @contextmanager

@@ -32,7 +32,6 @@ from pixie_proxy.disk import fsync_directory
 from pixie_proxy.errors import ConfigError, StorageUnavailable
 from pixie_proxy.index import Tx, copying, images
 from pixie_proxy.index import settings as stored
-from pixie_proxy.index.migrate import check_schema
 from pixie_proxy.index.sqlite import integrity_fault
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import MANIFEST, STATE, ObjectMissing, folder_ref, sentinel
@@ -270,7 +269,7 @@ class _Run:
 
 async def _check_source(source: Source, live: Tx) -> str:
     """See that this is a whole house, and one that we know; give its storage's id. Raises ConfigError."""
-    check_schema(source.index.schema())
+    source.index.check()
     return check_ids(await sentinel(source.storage), stored.get(live, "storage_id"))
 
 

@@ -14,6 +14,7 @@ from pixie_proxy.cli.options import config_options
 from pixie_proxy.cli.places import settings_of
 from pixie_proxy.config import Settings, load_settings
 from pixie_proxy.errors import ConfigError
+from pixie_proxy.index.migrate import newest_schema
 from pixie_proxy.index.places import Place, SqlitePlace
 from pixie_proxy.index.transfer import Moved, count, is_empty, transfer
 from pixie_proxy.spool.area import is_alive, processes_in
@@ -110,7 +111,7 @@ def _place(named: str, settings: Settings) -> Place:
 
 def _check(here: Place, there: Place) -> None:
     """See that the index may be copied. Raises ConfigError."""
-    found, known = here.schema(), backends.newest_schema()
+    found, known = here.schema(), newest_schema()
     if found == 0:
         raise ConfigError(f"migrate-index: {here.spoken} holds no index. Nothing was changed")
     if found != known:

@@ -34,7 +34,7 @@ async def index(patient: Patient) -> list[Finding]:
                 "stop the server and restore a backup, or rebuild it: pixie reindex --apply",
             )
         ]
-    if found.version > found.newest_version:
+    if found.oldest_version > found.newest_version:
         return [
             fault(
                 f"it has schema {found.version}, this version knows {found.newest_version}",
@@ -53,6 +53,8 @@ async def index(patient: Patient) -> list[Finding]:
     schema = f"schema {found.version}"
     if found.version < found.newest_version:
         schema += f", which the next start makes {found.newest_version}"
+    elif found.version > found.newest_version:
+        schema += f", by a newer version; this one knows {found.newest_version}, and works with it"
     if found.server:
         return [ok(f"{found.server}, {schema}")]
     whole = "whole" if found.is_whole else "large: the part that was looked at is whole"

@@ -19,7 +19,7 @@ from pixie_proxy.index import Tx
 from pixie_proxy.index import settings as stored
 from pixie_proxy.index.batch import SqliteTx
 from pixie_proxy.index.lock import FileLock, LockTimeout
-from pixie_proxy.index.migrate import migrations, schema_version
+from pixie_proxy.index.migrate import newest_schema, schema_version
 from pixie_proxy.index.trouble import translate
 from pixie_proxy.records import id_floor
 
@@ -60,6 +60,8 @@ class Checkup:
 
     version: int
     newest_version: int
+    oldest_version: int
+    """Programs that know less can't work with it."""
     wal_bytes: int
     fault: str | None
     is_whole: bool
@@ -88,7 +90,8 @@ def look_at_index(path: Path, lock_path: Path) -> Checkup:
             tx = SqliteTx(reading)
             return Checkup(
                 version=version,
-                newest_version=max(migrations()),
+                newest_version=newest_schema(),
+                oldest_version=version,
                 wal_bytes=wal_bytes or 0,
                 fault=fault,
                 is_whole=is_whole,

@@ -15,6 +15,7 @@ from typing import NamedTuple
 from pixie_proxy.disk import fsync_directory
 from pixie_proxy.index import Tx, images, states
 from pixie_proxy.index.batch import SqliteTx
+from pixie_proxy.index.tables import TABLES
 from pixie_proxy.index.trouble import translate
 
 _PAGES_AT_ONCE = 4096
@@ -89,6 +90,16 @@ def schema(tx: Tx) -> int:
     """Give the version of a database's schema."""
     row = tx.one("PRAGMA user_version")
     return 0 if row is None else int(row["user_version"])
+
+
+def columns(tx: Tx) -> dict[str, str]:
+    """Name the columns of each table that is copied, as a query does."""
+    return {
+        table: ", ".join(
+            row["name"] for row in tx.all("SELECT name FROM pragma_table_info(:table)", table=table)
+        )
+        for table in TABLES
+    }
 
 
 def has_call(tx: Tx, request_id: str) -> bool:

@@ -37,12 +37,17 @@ def migrations(folder: Path = MIGRATIONS) -> dict[int, Path]:
     }
 
 
+def newest_schema(folder: Path = MIGRATIONS) -> int:
+    """Give the version of the index that this program works with; both databases count alike."""
+    return max(migrations(folder))
+
+
 def upgrade(connection: sqlite3.Connection, path: Path, folder: Path = MIGRATIONS) -> int:
     """Migrate the database at `path`. One that holds something is copied first, for whoever wants to go back.
 
     Raises ConfigError, also where there is no room for the copy.
     """
-    version, newest = schema_version(connection), max(migrations(folder))
+    version, newest = schema_version(connection), newest_schema(folder)
     if 0 < version < newest:
         kept = path.with_name(f"{path.name}.before-{newest}")
         # A copy of an older schema is from before the first step of this upgrade, which was killed on its way.
@@ -77,7 +82,7 @@ def migrate(connection: sqlite3.Connection, folder: Path = MIGRATIONS) -> int:
 
 def check_schema(version: int, folder: Path = MIGRATIONS) -> None:
     """See that a database is of no newer version of the program. Raises ConfigError with the way out."""
-    newest = max(migrations(folder))
+    newest = newest_schema(folder)
     if version > newest:
         raise ConfigError(
             f"index: the database has schema {version}, this pixie_proxy knows {newest}: run the newer version, "

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from pixie_proxy.disk import fsync_directory
 from pixie_proxy.index import Tx, copying
-from pixie_proxy.index.migrate import open_new
+from pixie_proxy.index.migrate import check_schema, open_new
 
 
 class Place(Protocol):
@@ -22,6 +22,9 @@ class Place(Protocol):
 
     def schema(self) -> int:
         """Give its version; 0 where nothing is there."""
+
+    def check(self) -> None:
+        """See that it is of no version that this program can't read."""
 
     def size_bytes(self) -> int:
         """Tell about how much a copy takes."""
@@ -59,6 +62,10 @@ class SqlitePlace:
             return 0
         with self.live() as tx:
             return copying.schema(tx)
+
+    def check(self) -> None:
+        """Ask the file."""
+        check_schema(self.schema())
 
     def size_bytes(self) -> int:
         """Add its log to it."""

@@ -1,4 +1,4 @@
-"""The queries for the processes that share an index over several hosts, each with the count of its heartbeats."""
+"""The queries for the processes that share an index over several hosts: heartbeats, and what schema each knows."""
 
 from __future__ import annotations
 
@@ -6,30 +6,34 @@ from typing import NamedTuple
 
 from pixie_proxy.index import Tx
 
+BEAT_EVERY_S = 3.0
+
 
 class Process(NamedTuple):
-    """A process by its name in the ledger: whose spool it writes to, and how often its heart has beaten."""
+    """A process by its name in the ledger: whose spool it writes to, how often its heart has beaten, what it knows."""
 
     id: str
     spool: str
     beats: int
+    schema: int
 
 
-def beat(tx: Tx, process: str, spool: str) -> None:
+def beat(tx: Tx, process: str, spool: str, schema: int) -> None:
     """Note a heartbeat; the first enters the process."""
     tx.run(
-        "INSERT INTO processes (id, spool, beats) VALUES (:id, :spool, 1)"
+        "INSERT INTO processes (id, spool, beats, schema) VALUES (:id, :spool, 1, :schema)"
         " ON CONFLICT (id) DO UPDATE SET beats = processes.beats + 1",
         id=process,
         spool=spool,
+        schema=schema,
     )
 
 
 def every(tx: Tx) -> dict[str, Process]:
     """Give all of them by name."""
     return {
-        row["id"]: Process(row["id"], row["spool"], row["beats"])
-        for row in tx.all("SELECT id, spool, beats FROM processes")
+        row["id"]: Process(row["id"], row["spool"], row["beats"], row["schema"])
+        for row in tx.all("SELECT id, spool, beats, schema FROM processes")
     }
 
 

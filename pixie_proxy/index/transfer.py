@@ -7,7 +7,8 @@ all, after it was compared.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import orjson
@@ -17,6 +18,7 @@ from pixie_proxy.index import Row, Tx
 from pixie_proxy.index.tables import NUL, TABLES
 
 _PAGE = 200
+_ALL: Mapping[str, str] = MappingProxyType({})
 
 Progress = Callable[[int, int], None]
 """Is told of rows that are done, and of their bytes."""
@@ -43,24 +45,38 @@ def is_empty(tx: Tx) -> bool:
     )
 
 
-def transfer(source: Tx, target: Tx, progress: Progress = lambda _rows, _bytes: None) -> list[Moved]:
+def transfer(
+    source: Tx,
+    target: Tx,
+    progress: Progress = lambda _rows, _bytes: None,
+    columns: Mapping[str, str] = _ALL,
+) -> list[Moved]:
     """Copy all rows, then read both and compare them one by one. `progress` hears of each row twice.
 
+    `columns` of a table are those to copy, else all.
     Raises ConfigError when the target is not what the source is; then do not commit it.
     """
     target.run("DELETE FROM accounts")
     for table, key in TABLES.items():
-        for page in _pages(source, table, key):
+        for page in _pages(source, table, key, columns):
             _insert(target, table, page)
             progress(len(page), len(_written(page)))
     target.search.fill(target)
-    return [_compared(source, target, table, key, progress) for table, key in TABLES.items()]
+    return [
+        _compared(table, key, _pages(source, table, key, columns), _pages(target, table, key), progress)
+        for table, key in TABLES.items()
+    ]
 
 
-def _compared(source: Tx, target: Tx, table: str, key: tuple[str, ...], progress: Progress) -> Moved:
+def _compared(
+    table: str,
+    key: tuple[str, ...],
+    here: Iterator[list[Row]],
+    there: Iterator[list[Row]],
+    progress: Progress,
+) -> Moved:
     digest, rows = hashlib.sha256(), 0
-    there = _pages(target, table, key)
-    for page in _pages(source, table, key):
+    for page in here:
         wanted, found = _written(page), _written(next(there, []))
         if wanted != found:
             raise ConfigError(_difference(table, page[0], key))
@@ -77,12 +93,16 @@ def _difference(table: str, row: Row, key: tuple[str, ...]) -> str:
     return f"index: the copy is not what it was made of, in {table} from {where} on. Nothing was changed"
 
 
-def _pages(tx: Tx, table: str, key: tuple[str, ...]) -> Iterator[list[Row]]:
+def _pages(
+    tx: Tx, table: str, key: tuple[str, ...], columns: Mapping[str, str] = _ALL
+) -> Iterator[list[Row]]:
     """Give all rows in the order of their keys, which is that of their bytes in both databases."""
     names, marks = ", ".join(key), ", ".join(f":{name}" for name in key)
-    behind = ""
+    wanted, behind = columns.get(table, "*"), ""
     after: dict[str, Any] = {}
-    while page := tx.all(f"SELECT * FROM {table}{behind} ORDER BY {names} LIMIT :most", most=_PAGE, **after):
+    while page := tx.all(
+        f"SELECT {wanted} FROM {table}{behind} ORDER BY {names} LIMIT :most", most=_PAGE, **after
+    ):
         yield page
         behind, after = f" WHERE ({names}) > ({marks})", {name: page[-1][name] for name in key}
 

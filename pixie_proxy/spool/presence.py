@@ -15,12 +15,12 @@ from pathlib import Path
 
 from pixie_proxy.errors import ProxyError
 from pixie_proxy.index import Index, processes
-from pixie_proxy.index.processes import Process
+from pixie_proxy.index.migrate import newest_schema
+from pixie_proxy.index.processes import BEAT_EVERY_S, Process
 from pixie_proxy.spool.area import Spool, is_alive
 
 log = logging.getLogger(__name__)
 
-BEAT_EVERY_S = 3.0
 DEAD_AFTER_BEATS = 10
 """So many of our own without one of another's: half a minute."""
 
@@ -36,6 +36,7 @@ class Presence:
         self._index = index
         self._spool = spool
         self._spool_id = ""
+        self._schema = newest_schema()
         self._own_beats = 0
         self._last: dict[str, tuple[int, int]] = {}
         """Of each other process its beats, and ours when they last grew."""
@@ -89,8 +90,8 @@ class Presence:
         return silent
 
     async def _beat(self) -> None:
-        process, spool = self._spool.process, self._spool_id
-        await self._index.write(lambda tx: processes.beat(tx, process, spool))
+        process, spool, schema = self._spool.process, self._spool_id, self._schema
+        await self._index.write(lambda tx: processes.beat(tx, process, spool, schema))
         self._own_beats += 1
         await self._elsewhere()
 

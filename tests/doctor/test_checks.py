@@ -22,11 +22,14 @@ from pixie_proxy.doctor import Finding, examination, ok
 from pixie_proxy.doctor import disk as disk_checks
 from pixie_proxy.doctor import index as index_checks
 from pixie_proxy.doctor.patient import Patient
+from pixie_proxy.index.migrate import newest_schema
+from pixie_proxy.index.postgres import checkup as postgres_checkup
 from pixie_proxy.records import new_id
 from pixie_proxy.storage import SENTINEL
 from tests.cli.running import PIXIE, environment, pixie
 from tests.doctor.asking import Told, ask, has_models
 from tests.support import outside
+from tests.support.postgres import Server, execute
 from tests.support.proxy import RunningProxy, run_proxy, settings_for
 from tests.support.sockets import free_port
 from tests.support.upstream import ScriptedUpstream, body, head, image_json, refused_base_url
@@ -259,6 +262,20 @@ async def test_an_index_in_trouble_is_told(
     said = await line(index={"url": "postgresql://pixie:s3cret@127.0.0.1:1/pixie"})
     assert said.startswith("postgresql://127.0.0.1:1/pixie: The index can't be reached (")
     assert "s3cret" not in said
+
+
+async def test_an_index_of_a_newer_version_is_told(
+    used: Path, upstream: ScriptedUpstream, postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether this version can work with it."""
+    monkeypatch.setattr(postgres_checkup, "_doubts", lambda *_, **__: [])
+    url, known = postgres.database(), newest_schema()
+    for change, said in (
+        ("version = version + 1, oldest = version", f"by a newer version; this one knows {known}, and works"),
+        ("oldest = version", f"it has schema {known + 1}, this version knows {known}"),
+    ):
+        execute(url, f"UPDATE schema_version SET {change}")  # noqa: S608 - one of those above
+        assert said in (await of(used, upstream, index={"url": url})).line("index")
 
 
 async def test_a_storage_of_somebody_else_is_told(used: Path, upstream: ScriptedUpstream) -> None:

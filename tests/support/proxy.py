@@ -138,10 +138,14 @@ async def spawn_proxy(
     upstream_url: str,
     *,
     prefix: tuple[str, ...] = (),
-    workers: Any = None,  # how many; whoever passes sections by ** need not know
+    workers: Any = None,  # how many; whoever passes sections by ** need not know, nor of the next
+    program: Any = None,
     **sections: Mapping[str, Any],
 ) -> AsyncIterator[RunningProxy]:
-    """Serve a proxy as `pixie serve` in a process of its own, which is killed at the end. `prefix`: strace and such."""
+    """Serve a proxy as `pixie serve` in a process of its own, which is killed at the end. `prefix`: strace and such.
+
+    `program`: a folder with another version of the package.
+    """
     config = config_file(data_dir, upstream_url, **sections)
     process = await asyncio.create_subprocess_exec(
         *prefix,
@@ -154,7 +158,7 @@ async def spawn_proxy(
         *(() if workers is None else (f"--workers={workers}",)),
         stderr=asyncio.subprocess.PIPE,
         limit=_LOG_BYTES,
-        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **_instead(program)},
         start_new_session=True,
     )
     try:
@@ -168,6 +172,11 @@ async def spawn_proxy(
             with suppress(ProcessLookupError):  # it may have died by itself a moment ago
                 os.killpg(process.pid, signal.SIGKILL)
         await process.communicate()
+
+
+def _instead(program: Path | None) -> dict[str, str]:
+    """Say where the package is, before the folder that Python runs in."""
+    return {} if program is None else {"PYTHONPATH": str(program), "PYTHONSAFEPATH": "1"}
 
 
 async def _wait_for_url(process: asyncio.subprocess.Process) -> str:

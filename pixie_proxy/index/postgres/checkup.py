@@ -6,8 +6,8 @@ import psycopg
 
 from pixie_proxy.errors import IndexUnavailable
 from pixie_proxy.index.checkup import Checkup, contents
-from pixie_proxy.index.migrate import migrations
-from pixie_proxy.index.postgres.schema import MIGRATIONS, version_of
+from pixie_proxy.index.migrate import newest_schema
+from pixie_proxy.index.postgres.schema import MIGRATIONS, oldest_of, version_of
 from pixie_proxy.index.postgres.target import Link, Target, told
 from pixie_proxy.index.postgres.tx import PostgresTx
 
@@ -30,7 +30,8 @@ def look_at_postgres(url: str) -> Checkup | None:
                 return None
             return Checkup(
                 version=version,
-                newest_version=max(migrations(MIGRATIONS)),
+                newest_version=newest_schema(MIGRATIONS),
+                oldest_version=oldest_of(link),
                 wal_bytes=0,
                 fault=None,
                 is_whole=True,

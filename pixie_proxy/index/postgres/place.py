@@ -9,10 +9,10 @@ from pathlib import Path
 import psycopg
 
 from pixie_proxy.errors import ConfigError, IndexUnavailable
-from pixie_proxy.index import Tx
-from pixie_proxy.index.migrate import migrations
+from pixie_proxy.index import Tx, copying
+from pixie_proxy.index.migrate import newest_schema
 from pixie_proxy.index.places import SqlitePlace
-from pixie_proxy.index.postgres.schema import MIGRATIONS, migrate, version_of
+from pixie_proxy.index.postgres.schema import MIGRATIONS, check_usable, migrate, version_of
 from pixie_proxy.index.postgres.target import COPIER, NAME, Link, Target, told
 from pixie_proxy.index.postgres.tx import PostgresTx
 from pixie_proxy.index.transfer import transfer
@@ -70,15 +70,20 @@ class PostgresPlace:
             yield PostgresTx(link)
             link.execute("COMMIT")
 
+    def check(self) -> None:
+        """Ask the database who can use it."""
+        with self._connected() as link:
+            check_usable(link)
+
     def copy_to(self, path: Path) -> None:
-        """Copy row by row, and compare."""
-        if (found := self.schema()) != (known := max(migrations(MIGRATIONS))):
+        """Copy row by row, and compare. What a newer version has added is left out: a start of that adds it again."""
+        if (found := self.schema()) < (known := newest_schema(MIGRATIONS)):
             raise ConfigError(
                 f"index: {self.spoken} has schema {found}, this pixie_proxy knows {known}: "
                 "start this version on it once. Nothing was changed"
             )
         with self.snapshot() as source, SqlitePlace(path).fresh() as target:
-            transfer(source, target)
+            transfer(source, target, columns=copying.columns(target))
 
     def _number(self, sql: str) -> int:
         with self._connected() as link:
