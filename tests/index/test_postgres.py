@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
@@ -183,12 +184,18 @@ async def test_a_row_that_stays_locked_is_unavailable(
     await index.write(put("a"))
     monkeypatch.setattr("pixie_proxy.index.postgres.target.LOCK_TIMEOUT_MS", 100)
     impatient = await open_pg()
-    holder = asyncio.ensure_future(
-        index.write(lambda tx: [put("a", "held")(tx), tx.one("SELECT pg_sleep(0.5)")])
-    )
-    await asyncio.sleep(0.1)
+    is_held, is_enough = threading.Event(), threading.Event()
+
+    def hold(tx: Tx) -> None:
+        put("a", "held")(tx)
+        is_held.set()
+        is_enough.wait(10)
+
+    holder = asyncio.ensure_future(index.write(hold))
+    await eventually(is_held.is_set)
     with pytest.raises(IndexUnavailable, match="locked by another program"):
         await impatient.write(put("a", "mine"))
+    is_enough.set()
     await holder
     await impatient.write(put("a", "mine"))
 
