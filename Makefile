@@ -13,7 +13,7 @@ ARGS ?=
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:  # two pips in one .venv would race; the tools use all cores by themselves
-.PHONY: help demo test lint format bench torture image-test screenshots requirements clean
+.PHONY: help demo test system-test lint format bench torture image-test screenshots requirements clean
 
 help:  ## Show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | while IFS='|' read -r target text; do \
@@ -22,8 +22,13 @@ help:  ## Show this list
 demo: $(VENV)/.runtime  ## Serve with a built-in upstream that draws pictures: no key needed (ARGS="--port 9000")
 	$(BIN)/pixie demo $(ARGS)
 
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
+
 test: $(VENV)/.dev  ## Run the tests on all cores (ARGS="-k name -x")
-	$(BIN)/python -m pytest -n auto --dist loadgroup $(ARGS)
+	$(PYTEST) -m 'not system and not torture' $(ARGS)
+
+system-test: $(VENV)/.dev  ## Run those, too, that need Chromium, S3 servers, front proxies or whole hosts: ten minutes
+	$(PYTEST) -m 'system and not torture' $(ARGS)
 
 lint: $(VENV)/.dev  ## Check style, types, layers and the Dockerfile
 	$(BIN)/ruff check $(CODE)

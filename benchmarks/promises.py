@@ -17,7 +17,7 @@ _ID = re.compile(r"R\d{1,3}")
 class Statement:
     """One thing that holds. With an `id`, `make torture` measures it; `needs` is what the machine must permit then.
 
-    What is `always` shown has nothing to count: it holds in every `make test`.
+    What is `always` shown has nothing to count: it holds with every change.
     """
 
     says: str

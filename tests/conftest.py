@@ -30,6 +30,10 @@ IN_SQLITE_AND_TORTURE_BOTH = ["sqlite", pytest.param("postgres", marks=pytest.ma
 
 _STATEMENTS = promises.ids_by_test(promises.load())
 
+_SYSTEM_FOLDERS = {"proof", "deploy"}
+_SYSTEM_GROUPS = {"browser", "ceph", "swift"}
+"""Of xdist: tests of one group share a program that starts slowly."""
+
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make a marker of each statement that tests show, and collect figures where `make torture` asks for them."""
@@ -41,17 +45,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
-    """Mark tests with the statements that they show, and let xdist's groups count.
+    """Mark tests with the statements that they show and with their size, and let xdist's groups count.
 
     xdist writes a group to a field that pytest 9.2 does not read any more (its issue 1386).
     """
     for item in items:
         for statement in _STATEMENTS.get(_name(item), ()):
             item.add_marker(statement)
+        if _is_of_system(item):
+            item.add_marker("system")
     yield
     for item in items:
         if (named := vars(item).get("_nodeid")) is not None:
             item._id = NodeId.parse(named)
+
+
+def _is_of_system(item: pytest.Item) -> bool:
+    """Tell whether a test needs much of the world around: a browser, an S3 server, whole hosts."""
+    groups = {mark.args[0] for mark in item.iter_markers("xdist_group")}
+    return bool(groups & _SYSTEM_GROUPS) or item.path.parent.name in _SYSTEM_FOLDERS
 
 
 def _name(item: pytest.Item) -> str:
