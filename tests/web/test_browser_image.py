@@ -246,6 +246,7 @@ async def test_on_a_phone_by_touch(
         await page.goto(f"/images/{newer}")
         await all_load(page)
         await shoot(page, tmp_path, "image-phone-dark")
+        await expect(page.locator("#keys")).to_be_hidden()
         figure, acts = [await page.locator(name).bounding_box() for name in ("#figure", ".acts")]
         assert figure is not None
         assert acts is not None
