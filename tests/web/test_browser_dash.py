@@ -175,7 +175,7 @@ async def test_a_person_is_added_given_keys_and_deleted(
 
 
 async def _change_key(page: Page, proxy: RunningProxy, tmp_path: Path) -> None:
-    """Give the laptop's key a budget and then none again: its dialog shows what counts, and faults beside their field."""
+    """Give the laptop's key a budget and none again: the dialog shows what counts, and faults beside their field."""
     row, dialog = page.get_by_role("row", name="laptop"), page.get_by_role("dialog")
     change = row.get_by_role("button", name="Change")
     await change.click()
