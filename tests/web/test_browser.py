@@ -120,6 +120,15 @@ async def shoot(page: Page, tmp_path: Path, name: str) -> None:
     await page.screenshot(path=folder / f"{name}.png", full_page=True)
 
 
+async def touch(page: Page, *steps: list[tuple[int, int]]) -> None:
+    """Put fingers down and move them, as the browser's own protocol does."""
+    wire = await page.context.new_cdp_session(page)
+    for number, fingers in enumerate([*steps, []]):
+        kind = "touchEnd" if not fingers else "touchMove" if number else "touchStart"
+        points = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(fingers)]
+        await wire.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+
+
 @AT_EVERY_SIZE
 async def test_sign_in_and_out(chromium: Chromium, proxy: RunningProxy, tmp_path: Path, size: str) -> None:
     """A wrong key is told, a right one opens the gallery, which tells a newcomer what to do."""

@@ -21,7 +21,7 @@ from tests.support.upstream import ScriptedUpstream, body, head, image_sse_event
 from tests.support.waiting import eventually
 from tests.web.browsing import make
 from tests.web.creating import EVENTS, ask, images_are, job, opened, person
-from tests.web.test_browser import shoot, signed_in, watched
+from tests.web.test_browser import shoot, signed_in, touch, watched
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -171,7 +171,15 @@ async def test_on_a_phone_by_touch(chromium: Chromium, tmp_path: Path) -> None:
         await job(page, "done").locator("a").first.wait_for()
         await page.get_by_role("button", name="Start from this image").tap()
         await page.get_by_role("button", name="Paint a mask").tap()
-        await page.locator(".mask-stage").tap()
+        stage = page.locator(".mask-stage")
+        whole = await stage.bounding_box()
+        assert whole is not None
+        await touch(page, [(160, 300)], [(160, 300), (200, 300)], [(140, 300), (220, 300)], [(140, 300)])
+        pulled = await stage.bounding_box()
+        assert pulled is not None
+        assert 1.9 < pulled["width"] / whole["width"] < 2.1
+        await expect(page.get_by_role("button", name="Undo")).to_be_disabled()  # two fingers paint nothing
+        await stage.tap()
         await shoot(page, tmp_path, "create-phone-mask")
         await page.get_by_role("button", name="Use mask").tap()
         await page.get_by_alt_text("Its mask").wait_for()

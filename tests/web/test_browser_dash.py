@@ -40,6 +40,7 @@ async def take_key(page: Page) -> str:
     await page.get_by_role("button", name="Copied").wait_for()
     await page.get_by_role("button", name="I have kept it").click()
     await expect(field).to_be_hidden()
+    await expect(field).to_have_value("")
     traces = "[document.body.outerHTML, ...[...document.querySelectorAll('input')].map(i => i.value), location.href]"
     assert key not in str(await page.evaluate(traces))
     return key
@@ -130,6 +131,7 @@ async def test_a_person_is_added_given_keys_and_deleted(
         assert key["models"] == ["gpt-image-2"]
         assert key["expires_at"] - key["created"] == 30 * 86_400
 
+        await _change_key(page, proxy, tmp_path)
         await row.get_by_role("button", name="Rotate").click()
         await expect(dialog).to_contain_text("Rotate laptop")
         await dialog.get_by_role("button", name="Rotate").click()
@@ -146,7 +148,7 @@ async def test_a_person_is_added_given_keys_and_deleted(
         await page.get_by_role("combobox", name="Role").select_option("viewer")
         await page.get_by_label("USD a month").first.select_option("No limit")
         await page.get_by_role("button", name="Save").click()
-        await page.get_by_text("Saved.").wait_for()
+        await expect(page.get_by_role("button", name="Save")).to_be_focused()
         me = await proxy.get("/v1/me", first)
         assert (me["role"], me["limits"]["usd_per_month"]) == ("viewer", None)
 
@@ -170,6 +172,36 @@ async def test_a_person_is_added_given_keys_and_deleted(
         await page.get_by_role("link", name="Audit log").click()
         await expect(page.locator(".log tbody tr").first).to_contain_text("Deleted a person")
         await shoot(page, tmp_path, "desk-admin-acts")
+
+
+async def _change_key(page: Page, proxy: RunningProxy, tmp_path: Path) -> None:
+    """Give the laptop's key a budget and none again: the dialog shows what counts, and faults beside their field."""
+    row, dialog = page.get_by_role("row", name="laptop"), page.get_by_role("dialog")
+    change = row.get_by_role("button", name="Change")
+    await change.click()
+    await expect(dialog).to_contain_text("Change laptop")
+    await expect(dialog.get_by_label("gpt-image-2", exact=True)).to_be_checked()
+    budget = dialog.get_by_role("spinbutton", name="USD a day")
+    await dialog.get_by_role("combobox", name="USD a day").select_option("Its own:")
+    await page.keyboard.type("1e12")
+    await page.keyboard.press("Enter")
+    await expect(budget).to_have_accessible_description(re.compile("limits.usd_per_day.*should be less than"))
+    await expect(budget).to_be_focused()
+    await shoot(page, tmp_path, "desk-admin-key")
+    await budget.fill("2.5")
+    await expect(dialog.get_by_role("alert")).to_have_count(0)
+    await dialog.get_by_label("gpt-image-2", exact=True).uncheck()
+    await page.keyboard.press("Enter")
+    await page.get_by_text("Saved.").wait_for()
+    await expect(change).to_be_focused()
+    await expect(row).to_contain_text("USD a day: 2.5")
+    await change.click()
+    await expect(budget).to_have_value("2.5")
+    await dialog.get_by_role("combobox", name="USD a day").select_option("None of its own")
+    await dialog.get_by_role("button", name="Save").click()
+    await expect(row).to_contain_text("everything")
+    kept = {key["name"]: key for key in (await proxy.get("/v1/admin/keys?user=eve", ADMIN_KEY))["data"]}
+    assert (kept["laptop"]["limits"], kept["laptop"]["models"]) == ({}, [])
 
 
 async def test_nobody_locks_themselves_out_and_keys_leave_with_the_page(

@@ -20,7 +20,7 @@ from tests.support.pictures import png
 from tests.support.proxy import MEMBER_KEY, OTHER_KEY, VIEWER_KEY, RunningProxy, run_proxy
 from tests.support.upstream import ScriptedUpstream, image_json
 from tests.web.browsing import make
-from tests.web.test_browser import SIZES, all_load, shoot, signed_in, watched
+from tests.web.test_browser import SIZES, all_load, shoot, signed_in, touch, watched
 
 pytestmark = pytest.mark.xdist_group("browser")
 PROMPT = "A lighthouse above the sea at dusk, its lamp just lit"
@@ -245,6 +245,7 @@ async def test_on_a_phone_by_touch(
         await page.goto(f"/images/{newer}")
         await all_load(page)
         await shoot(page, tmp_path, "image-phone-dark")
+        await expect(page.locator("#keys")).to_be_hidden()
         figure, acts = [await page.locator(name).bounding_box() for name in ("#figure", ".acts")]
         assert figure is not None
         assert acts is not None
@@ -271,7 +272,7 @@ async def _pinch(page: Page) -> None:
     shown = zoom.locator("output")
     whole = int((await shown.inner_text()).split()[0])
     fingers = [[(160, 300)], [(160, 300), (200, 300)], [(140, 300), (220, 300)], [(140, 300)]]
-    await _touch(page, *fingers)
+    await touch(page, *fingers)
     await expect(shown).to_have_text(re.compile(rf"^({2 * whole - 1}|{2 * whole}|{2 * whole + 1}) %"))
     await zoom.get_by_role("button", name="Close").tap()
     await expect(zoom).to_have_count(0)
@@ -279,16 +280,7 @@ async def _pinch(page: Page) -> None:
 
 async def _swipe(page: Page, start: int, end: int) -> None:
     """Move a finger over the picture."""
-    await _touch(page, [(start, 300)], [((start + end) // 2, 304)], [(end, 306)])
-
-
-async def _touch(page: Page, *steps: list[tuple[int, int]]) -> None:
-    """Put fingers down and move them, as the browser's own protocol does."""
-    wire = await page.context.new_cdp_session(page)
-    for number, fingers in enumerate([*steps, []]):
-        kind = "touchEnd" if not fingers else "touchMove" if number else "touchStart"
-        points = [{"x": x, "y": y, "id": finger} for finger, (x, y) in enumerate(fingers)]
-        await wire.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    await touch(page, [(start, 300)], [((start + end) // 2, 304)], [(end, 306)])
 
 
 def moving_gif() -> bytes:

@@ -281,6 +281,7 @@ async def test_on_a_phone_by_touch(
     )
     page = await context.new_page()
     await signed_in(page)
+    await expect(page.locator("#help")).to_be_hidden()
     touches = await context.new_cdp_session(page)
     box = await tile(page, made[0]).bounding_box()
     assert box is not None
@@ -302,7 +303,18 @@ async def test_on_a_phone_by_touch(
     async with watched(chromium, proxy) as page:
         await signed_in(page, VIEWER_KEY)
         await page.get_by_role("button", name="Select", exact=True).click()
-        assert await page.locator("#acts [data-act]:visible").count() == 3
+        assert await page.locator("#acts [data-act]:visible").count() == 4
+        await tile(page, made[0]).click()
+        await tile(page, made[2]).click()
+        await page.get_by_role("button", name="Add to favourites").click()
+        await page.get_by_text("2 images are favourites now.").wait_for()
+        assert await page.locator('.like[aria-pressed="true"]').count() == 2
+        await page.get_by_role("button", name="Undo").click()
+        await expect(page.locator('.like[aria-pressed="true"]')).to_have_count(0)
+        await page.keyboard.press("Delete")
+        await page.get_by_role("link", name="Favourites").click()
+        await page.get_by_role("heading", name="No favourites yet").wait_for()
+    assert [image["id"] for image in (await proxy.get("/v1/images"))["data"]] == made
 
 
 async def test_an_animation_plays_while_it_is_pointed_at(

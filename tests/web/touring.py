@@ -221,7 +221,7 @@ async def _dash(page: Page, at: Furnished) -> AsyncIterator[str]:
     await page.keyboard.press("Escape")
     await page.get_by_role("link", name="eve").click()
     yield "person"
-    for act in ("Rotate", "Revoke", "Disable", "Delete…", "Add a key"):
+    for act in ("Change", "Rotate", "Revoke", "Disable", "Delete…", "Add a key"):
         await page.get_by_role("button", name=act).last.click()
         await page.get_by_role("dialog").wait_for()
         yield f"person, {act}"

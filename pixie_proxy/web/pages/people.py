@@ -75,6 +75,8 @@ async def person(request: web.Request) -> web.Response:
         return _person(tx, user, context.settings.limits, now_us), erasure.count_images(tx, user.id)
 
     found, images = await context.index.read(work)
+    models = context.catalog.listed()
+    kept = {model for key in found.keys for model in key.models}
     return page(
         request,
         "person.html",
@@ -84,7 +86,8 @@ async def person(request: web.Request) -> web.Response:
         roles=ROLES,
         limits=LIMITS,
         general=context.settings.limits.model_dump(),
-        models=context.catalog.listed(),
+        models=models,
+        named_models=[*models, *sorted(kept - set(models))],
         lifetimes_days=LIFETIMES_DAYS,
         overlaps_s=OVERLAPS_S,
         now_us=now_us,

@@ -4,7 +4,7 @@
 import { call } from "./api.js";
 import { $, $$, fetchPage } from "./dom.js";
 import { say, tellError } from "./say.js";
-import { fieldsOf, followLimits } from "./admin-fields.js";
+import { fieldsOf, followLimits, putFields, takeBack, tellBeside } from "./admin-fields.js";
 import { reveal } from "./admin-secret.js";
 
 /** Make what needs a script usable: it is dead without one. */
@@ -24,35 +24,51 @@ async function refresh() {
 
 /** Do what a form is for: `data-call` says what is asked, `data-next` and `data-done` what comes after it. */
 async function send(form) {
-  const [method, path] = form.dataset.call.split(" ");
-  const fields = fieldsOf(form);
   const dialog = form.closest("dialog");
-  const fault = $(".error", form);
-  const buttons = $$("button", form).filter((button) => !button.disabled);
-  for (const button of buttons) button.disabled = true;
-  if (fault) fault.hidden = true;
-  let said;
-  try {
-    const query = form.dataset.in === "query" ? `?${new URLSearchParams(fields)}` : "";
-    const isBare = query || method === "DELETE";
-    said = await call(method, path + query, isBare ? {} : { json: fields });
-  } catch (error) {
-    if (!fault) return tellError(error);
-    fault.textContent = error.message;
-    fault.hidden = false;
-    fault.scrollIntoView({ block: "nearest" });
-    return;
-  } finally {
-    for (const button of buttons) button.disabled = false;
-  }
-  const opener = dialog?.opener;
+  const focused = document.activeElement;
+  const said = await ask(form).catch((error) => tell(form, error, focused));
+  if (!said) return;
+  const from = dialog?.opener ?? focused?.id;
   dialog?.close();
   const key = said.key ?? said.first_key?.key;
   if (key) await reveal(key);
   if (form.dataset.next) return location.assign(form.dataset.next);
   await refresh();
-  (document.getElementById(opener) ?? (dialog ? $("#title") : null))?.focus();
+  (document.getElementById(from) ?? $("#title")).focus();
   if (form.dataset.done) say(form.dataset.done);
+}
+
+/** Ask the proxy for it, once: nothing in the form can be pressed until it has answered. */
+async function ask(form) {
+  const [method, path] = form.dataset.call.split(" ");
+  const fields = fieldsOf(form);
+  const buttons = $$("button", form).filter((button) => !button.disabled);
+  for (const button of buttons) button.disabled = true;
+  forget(form);
+  try {
+    const query = form.dataset.in === "query" ? `?${new URLSearchParams(fields)}` : "";
+    const isBare = query || method === "DELETE";
+    return await call(method, path + query, isBare ? {} : { json: fields });
+  } finally {
+    for (const button of buttons) button.disabled = false;
+  }
+}
+
+/** Tell what went wrong: beside its field if it has one, at the head of the form, or of the page. */
+function tell(form, error, focused) {
+  if (tellBeside(form, error)) return;
+  focused?.focus();
+  const fault = $(".error[hidden]", form);
+  if (!fault) return tellError(error);
+  fault.textContent = error.message;
+  fault.hidden = false;
+  fault.scrollIntoView({ block: "nearest" });
+}
+
+/** Forget what went wrong the last time. */
+function forget(form) {
+  takeBack();
+  for (const fault of $$(".error", form)) fault.hidden = true;
 }
 
 document.addEventListener("submit", (event) => {
@@ -68,8 +84,9 @@ document.addEventListener("click", (event) => {
   const dialog = document.getElementById(button.dataset.open);
   const form = $("form", dialog);
   form.reset();
+  forget(form);
+  if (button.dataset.fields) putFields(form, JSON.parse(button.dataset.fields));
   followLimits();
-  $(".error", form).hidden = true;
   if (button.dataset.path) {
     form.dataset.call = `${form.dataset.call.split(" ")[0]} ${button.dataset.path}`;
     $("[data-slot]", form).textContent = button.dataset.name;

@@ -136,6 +136,7 @@ $("#order").addEventListener("submit", make);
 $("#order").addEventListener("keydown", (event) => {
   if (event.key === "Enter" && (event.ctrlKey || event.metaKey) && !event.repeat) make(event);
 });
+$(".more").addEventListener("toggle", ({ target }) => target.open && target.scrollIntoView({ block: "nearest" }));
 for (const idea of $$("[data-idea]")) {
   idea.addEventListener("click", () => {
     form.setPrompt(idea.textContent);

@@ -7,7 +7,7 @@ import { Zoom } from "./zoom.js";
 
 const SHOWN_PIXELS = 2_000_000; // what is painted on: a picture may have twenty times as many
 const MOST_PIXELS = 64_000_000; // of a mask; a canvas of it takes four bytes each
-const ZOOM = 1.25;
+const STEP = 1.25; // of the brush
 const SMALLEST = 4;
 const PAINT = "#f0287d";
 
@@ -82,7 +82,7 @@ class Painter {
       ...[picture, this.canvas, this.ring],
     );
     this.view = make("div", { class: "mask-view" }, this.stage);
-    this.zoom = new Zoom(this.view, this.stage, this.width, this.height);
+    this.zoom = new Zoom(this.view, this.stage, { width: this.width, height: this.height });
     this.size = make("input", { type: "range", id: "mask-size", min: SMALLEST, max: Math.round(Math.min(this.width, this.height) / 4), value: this.#radius });
     this.dialog = make(
       "dialog",
@@ -118,8 +118,8 @@ class Painter {
       ...[this.undo, this.redo],
       tool("invert", t("create.mask_invert"), () => this.#add({ kind: "invert" })),
       tool("trash", t("create.mask_clear"), () => this.#add({ kind: "clear" })),
-      tool("minus", t("create.mask_zoom_out"), () => this.zoom.by(1 / ZOOM)),
-      tool("plus", t("create.mask_zoom_in"), () => this.zoom.by(ZOOM)),
+      tool("minus", t("create.mask_zoom_out"), () => this.zoom.smaller()),
+      tool("plus", t("create.mask_zoom_in"), () => this.zoom.larger()),
       tool("fit", t("create.mask_fit"), () => this.zoom.fit()),
     );
     this.#take("brush");
@@ -143,19 +143,19 @@ class Painter {
     event.preventDefault();
     this.stage.focus();
     this.stage.setPointerCapture(event.pointerId);
-    const fingers = this.zoom.touch(event);
+    const fingers = this.zoom.down(event);
     if (fingers > 1) this.#giveUp();
     else if (event.button === 0) this.#begin(this.#at(event));
   }
 
   #move(event) {
     this.#ringAt(this.#at(event));
-    if (this.zoom.moves(event)) this.ring.hidden = true;
+    if (this.zoom.move(event)) this.ring.hidden = true;
     else for (const each of event.getCoalescedEvents?.() ?? [event]) this.#on(this.#at(each));
   }
 
   #up(event) {
-    this.zoom.release(event);
+    this.zoom.up(event);
     this.#end();
   }
 
@@ -230,12 +230,12 @@ class Painter {
   #key(event) {
     const isCommand = event.ctrlKey || event.metaKey;
     const keys = {
-      "[": () => this.#resize(Math.round(this.#radius / ZOOM)),
-      "]": () => this.#resize(Math.ceil(this.#radius * ZOOM)),
+      "[": () => this.#resize(Math.round(this.#radius / STEP)),
+      "]": () => this.#resize(Math.ceil(this.#radius * STEP)),
       b: () => this.#take("brush"),
       e: () => this.#take("erase"),
-      "+": () => this.zoom.by(ZOOM),
-      "-": () => this.zoom.by(1 / ZOOM),
+      "+": () => this.zoom.larger(),
+      "-": () => this.zoom.smaller(),
       0: () => this.zoom.fit(),
     };
     const commands = { z: () => (event.shiftKey ? this.#forth() : this.#back()), y: () => this.#forth() };
@@ -262,6 +262,7 @@ class Painter {
     } else return;
     event.preventDefault();
     this.#ringAt(this.#cursor);
+    this.ring.scrollIntoView({ block: "nearest", inline: "nearest" });
   }
 
   // --- Where ---

@@ -11,6 +11,7 @@ import { leave, pickAll, picked } from "./wall-pick.js";
 import { found, handleOf, tellChange, tileOf, tiles } from "./wall-tiles.js";
 
 const AT_ONCE = 200; // as many as one call changes
+const mayMake = "mayMake" in $("#acts").dataset; // else one may look, and have favourites
 
 /** Listen to the hearts, the bar and the restore buttons. */
 export function readActs() {
@@ -50,7 +51,7 @@ export function toggle(tile) {
 
 /** Put images into the trash. */
 export async function remove(those) {
-  if ($("[data-trash]", found)) return;
+  if ($("[data-trash]", found) || !mayMake) return;
   await takeAway(those, "delete", "restore");
 }
 
@@ -89,9 +90,23 @@ function rest(all, gone) {
 }
 
 async function like(those, to) {
-  const done = await change(those, to ? "favorite" : "unfavorite");
+  const done = mayMake ? await change(those, to ? "favorite" : "unfavorite") : await likeEach(those);
   for (const tile of done) setFavorite(tile, to);
   tell(to ? "favorite" : "unfavorite", done.length, to && (() => like(done, false)));
+}
+
+/** Turn the hearts one after another: only who may make images changes many in one call. Gives those that were turned. */
+async function likeEach(those) {
+  const done = [];
+  try {
+    for (const tile of those) {
+      await toggleFavorite($(".like", tile), tile.dataset.id, nameOf(tile));
+      done.push(tile);
+    }
+  } catch (error) {
+    tellError(error);
+  }
+  return done;
 }
 
 async function visibility(those) {
