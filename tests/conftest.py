@@ -30,7 +30,7 @@ IN_SQLITE_AND_TORTURE_BOTH = ["sqlite", pytest.param("postgres", marks=pytest.ma
 
 _STATEMENTS = promises.ids_by_test(promises.load())
 
-_SYSTEM_FOLDERS = {"proof", "deploy"}
+_SYSTEM_FOLDERS = {"crash", "deploy", "proof"}
 _SYSTEM_GROUPS = {"browser", "ceph", "swift"}
 """Of xdist: tests of one group share a program that starts slowly."""
 
