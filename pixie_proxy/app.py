@@ -25,6 +25,7 @@ from pixie_proxy.gallery.looking import Looking
 from pixie_proxy.gallery.retention import Retention
 from pixie_proxy.gallery.shares import Shares
 from pixie_proxy.gallery.sharing import LinkSigner
+from pixie_proxy.gallery.sweeping import Sweep
 from pixie_proxy.gallery.thumbnails import Thumbnails, forget_thumbnails
 from pixie_proxy.gallery.upkeep import Upkeep
 from pixie_proxy.generation import Generation
@@ -197,6 +198,7 @@ async def open_context(settings: Settings, worker: int | None = None) -> AsyncIt
         background.spawn(presence.run(), "heartbeat")
         background.spawn(upkeep.run(), "upkeep")
         background.spawn(looking.run(library, thumbnails, min(settings.gallery.thumbnail_px)), "looking")
+        background.spawn(Sweep(thumbnails_dir, index).run(), "sweeping")
         background.spawn(erasing.run(), "erasing")
         background.spawn(deliveries.run(), "deliveries")
         background.spawn(spool.partials.run(), "partial images")
