@@ -174,7 +174,7 @@ async def open_context(settings: Settings, worker: int | None = None) -> AsyncIt
         )
         thumbnails_dir = data_dir / "thumbnails"
         forget = partial(forget_thumbnails, thumbnails_dir)
-        upkeep = Upkeep(index, storage, background, forget, spool.holds)
+        upkeep = Upkeep(index, storage, background, forget, spool.holds, presence.may_hold_elsewhere)
         erasing = Erasing(index, spool.partials, upkeep.nudge)
         library = Library(index, kept, links, upkeep, settings.gallery.retention_days)
         thumbnails = Thumbnails(thumbnails_dir, index, library, background)
