@@ -55,14 +55,12 @@ from pixie_proxy.upstream.catalog import Catalog
 from pixie_proxy.upstream.fetch import ImageFetcher
 from pixie_proxy.upstream.measured import MeasuredUpstream
 from pixie_proxy.web.attempts import Attempts
-from pixie_proxy.web.context import CONTEXT, Context
+from pixie_proxy.web.context import CONTEXT, Context, Tries
 from pixie_proxy.web.edge import edge
 from pixie_proxy.web.exposition import Collector, OneProcess
-from pixie_proxy.web.login import ATTEMPTS
 from pixie_proxy.web.observe import observe
 from pixie_proxy.web.peers import PEERS, Peers
 from pixie_proxy.web.routes import build
-from pixie_proxy.web.shared import TRIES, Tries
 from pixie_proxy.web.siblings import Siblings
 
 log = logging.getLogger(__name__)
@@ -86,8 +84,6 @@ def create_app(settings: Settings, worker: int | None = None) -> web.Application
         middlewares=[observe, edge], client_max_size=settings.uploads.max_json_mb * 1_000_000
     )
     app.add_routes(build())
-    app[ATTEMPTS] = Attempts()
-    app[TRIES] = Tries()
     app[PEERS] = Peers(settings.server.trusted_proxies)
 
     async def life(app: web.Application) -> AsyncIterator[None]:
@@ -228,6 +224,8 @@ async def open_context(settings: Settings, worker: int | None = None) -> AsyncIt
             disks=disks,
             outlook=outlook,
             metrics=metrics,
+            attempts=Attempts(index, "sign-in", secret),
+            tries=Tries(Attempts(index, "link", secret), Attempts(index, "password", secret)),
             collector=collector,
         )
         if left := len(tasks):

@@ -52,7 +52,9 @@ async def _demo(
     async with demo_upstream(pace=pace) as base_url:
         flags = {
             "server.host": host,
-            "server.port": _free_port() if port is None and not os.environ.get("PIXIE_SERVER__PORT") else port,
+            "server.port": _free_port()
+            if port is None and not os.environ.get("PIXIE_SERVER__PORT")
+            else port,
             "server.data_dir": data_dir,
             "upstream.base_url": base_url,
             "upstream.api_key": "demo",
