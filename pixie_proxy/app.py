@@ -25,6 +25,7 @@ from pixie_proxy.gallery.looking import Looking
 from pixie_proxy.gallery.retention import Retention
 from pixie_proxy.gallery.shares import Shares
 from pixie_proxy.gallery.sharing import LinkSigner
+from pixie_proxy.gallery.sweeping import Sweep
 from pixie_proxy.gallery.thumbnails import Thumbnails, forget_thumbnails
 from pixie_proxy.gallery.upkeep import Upkeep
 from pixie_proxy.generation import Generation
@@ -54,14 +55,12 @@ from pixie_proxy.upstream.catalog import Catalog
 from pixie_proxy.upstream.fetch import ImageFetcher
 from pixie_proxy.upstream.measured import MeasuredUpstream
 from pixie_proxy.web.attempts import Attempts
-from pixie_proxy.web.context import CONTEXT, Context
+from pixie_proxy.web.context import CONTEXT, Context, Tries
 from pixie_proxy.web.edge import edge
 from pixie_proxy.web.exposition import Collector, OneProcess
-from pixie_proxy.web.login import ATTEMPTS
 from pixie_proxy.web.observe import observe
 from pixie_proxy.web.peers import PEERS, Peers
 from pixie_proxy.web.routes import build
-from pixie_proxy.web.shared import TRIES, Tries
 from pixie_proxy.web.siblings import Siblings
 
 log = logging.getLogger(__name__)
@@ -85,8 +84,6 @@ def create_app(settings: Settings, worker: int | None = None) -> web.Application
         middlewares=[observe, edge], client_max_size=settings.uploads.max_json_mb * 1_000_000
     )
     app.add_routes(build())
-    app[ATTEMPTS] = Attempts()
-    app[TRIES] = Tries()
     app[PEERS] = Peers(settings.server.trusted_proxies)
 
     async def life(app: web.Application) -> AsyncIterator[None]:
@@ -173,7 +170,7 @@ async def open_context(settings: Settings, worker: int | None = None) -> AsyncIt
         )
         thumbnails_dir = data_dir / "thumbnails"
         forget = partial(forget_thumbnails, thumbnails_dir)
-        upkeep = Upkeep(index, storage, background, forget, spool.holds)
+        upkeep = Upkeep(index, storage, background, forget, spool.holds, presence.may_hold_elsewhere)
         erasing = Erasing(index, spool.partials, upkeep.nudge)
         library = Library(index, kept, links, upkeep, settings.gallery.retention_days)
         thumbnails = Thumbnails(thumbnails_dir, index, library, background)
@@ -197,6 +194,7 @@ async def open_context(settings: Settings, worker: int | None = None) -> AsyncIt
         background.spawn(presence.run(), "heartbeat")
         background.spawn(upkeep.run(), "upkeep")
         background.spawn(looking.run(library, thumbnails, min(settings.gallery.thumbnail_px)), "looking")
+        background.spawn(Sweep(thumbnails_dir, index).run(), "sweeping")
         background.spawn(erasing.run(), "erasing")
         background.spawn(deliveries.run(), "deliveries")
         background.spawn(spool.partials.run(), "partial images")
@@ -226,6 +224,8 @@ async def open_context(settings: Settings, worker: int | None = None) -> AsyncIt
             disks=disks,
             outlook=outlook,
             metrics=metrics,
+            attempts=Attempts(index, "sign-in", secret),
+            tries=Tries(Attempts(index, "link", secret), Attempts(index, "password", secret)),
             collector=collector,
         )
         if left := len(tasks):

@@ -249,7 +249,7 @@ def test_the_environment_can_say_everything(load: Load) -> None:
         PIXIE_MODELS__PRICES='{"m": {"usd_per_image": 0.04}}',
         PIXIE_STORAGE__S3__BUCKET="pictures",
         PIXIE_LIMITS__USD_PER_DAY="null",
-        PIXIE_SERVER__PUBLIC_URL="",
+        PIXIE_SERVER__PUBLIC_URL="null",
         PIXIE_GALLERY__THUMBNAIL_PX="[64]",
     )
     assert settings.server.require_existing
@@ -257,6 +257,19 @@ def test_the_environment_can_say_everything(load: Load) -> None:
     assert settings.models.prices == {"m": [Price(usd_per_image=0.04)]}
     assert (settings.storage.s3.bucket, settings.storage.s3.region) == ("pictures", "eu")
     assert (settings.limits.usd_per_day, settings.server.public_url) == (None, None)
+
+
+def test_an_empty_variable_says_nothing(load: Load) -> None:
+    """Compose hands on an empty one for each that nobody has set: that must neither stop a start nor lift a limit."""
+    empty = {
+        "PIXIE_SERVER__PORT": "",
+        "PIXIE_MODELS__ALLOW": "",
+        "PIXIE_LIMITS__USD_PER_DAY": "",
+        "PIXIE_LOG_LEVEL": "",
+        "PIXIE_CONFIG": "",
+    }
+    settings = load("limits: {usd_per_day: 5}\nmodels: {allow: [a]}", **empty)
+    assert (settings.server.port, settings.models.allow, settings.limits.usd_per_day) == (8080, ["a"], 5)
 
 
 @pytest.mark.parametrize(

@@ -16,13 +16,14 @@ import openai
 import pytest
 
 from pixie_proxy import app
+from pixie_proxy.gallery import retention, sweeping
 from pixie_proxy.spool import presence
 from pixie_proxy.spool.area import calls_in, processes_in
 from pixie_proxy.storage import Storage, sentinel
 from tests.support import outside
 from tests.support.callers import Order, place
 from tests.support.pictures import png
-from tests.support.postgres import Server, rows
+from tests.support.postgres import Server, execute, rows
 from tests.support.proxy import RunningProxy, config_file, run_proxy, spawn_proxy
 from tests.support.upstream import ScriptedUpstream, body, head, image_json, image_sse_events, pause, stall
 from tests.support.waiting import eventually
@@ -77,6 +78,34 @@ async def test_what_one_host_does_the_other_knows(
         go_on.set()
         assert (await running).data
         await eventually(lambda: is_done(at_b))
+
+
+async def test_no_host_keeps_a_thumbnail_of_a_purged_image(
+    hosts: tuple[Path, Path, Sections], upstream: ScriptedUpstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of them purges it; those of others stay."""
+    a, b, shared = hosts
+    monkeypatch.setattr(retention, "EVERY_S", 0.2)
+    monkeypatch.setattr(sweeping, "EVERY_S", 0.2)
+    upstream.script(image_json([png(seed=1), png(seed=2)]))
+    async with (
+        run_proxy(a, upstream.base_url, **shared) as at_a,
+        run_proxy(b, upstream.base_url, **shared) as at_b,
+    ):
+        await at_a.sdk().images.generate(prompt="two", model="gpt-image-2", n=2)
+        gone, live = [image["id"] for image in (await at_b.get("/v1/images"))["data"]]
+        for at in (at_a, at_b):
+            for image_id in (gone, live):
+                await at.request("GET", f"/v1/images/{image_id}/thumbnail")
+        assert [cached(data_dir) for data_dir in (a, b)] == [{gone, live}] * 2
+        await at_b.request("DELETE", f"/v1/images/{gone}")
+        execute(shared["index"]["url"], "UPDATE images SET deleted_us = 1 WHERE deleted_us IS NOT NULL")
+        await eventually(lambda: [cached(data_dir) for data_dir in (a, b)] == [{live}] * 2)
+
+
+def cached(data_dir: Path) -> set[str]:
+    """Give the ids of the images that a host has thumbnails of."""
+    return {path.name.partition("-")[0] for path in (data_dir / "thumbnails").rglob("*.webp")}
 
 
 async def test_two_first_starts_at_once_are_one(

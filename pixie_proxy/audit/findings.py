@@ -59,6 +59,8 @@ class Report:
     folders: int = 0
     images: int = 0
     size_bytes: int = 0
+    elsewhere: int = 0
+    """Images that storage has not got yet, or not whole, and that may be in the spool of another host."""
     counts: Counter[Kind] = field(default_factory=Counter)
     fixed: Counter[Kind] = field(default_factory=Counter)
     listed: list[tuple[Finding, bool]] = field(default_factory=list)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from pixie_proxy.audit import spools
@@ -27,6 +27,9 @@ LEFTOVER_AFTER_S = 600
 
 _SECOND_LOOK_AFTER_S = 0.5
 """How long a stop may take between two steps of which the first alone looks like something left behind."""
+
+_TO_COME = frozenset[Kind](("dangling", "bad_manifest"))
+"""What storage lacks while another host has a call in its spool."""
 
 _PAGE_REQUESTS = 50
 _FOLDERS_AT_ONCE = 8
@@ -55,18 +58,21 @@ class Verification:
         *,
         recover: Callable[[], Awaitable[object]],
         progress: Progress,
+        is_elsewhere: Callable[[str], Awaitable[bool]] | None = None,
         hashes: bool = True,
         fixes: bool = False,
     ) -> None:
         """Look without opening `spool`; `hashes` reads every byte, `fixes` mends what is safe.
 
-        `recover` brings home the calls of dead processes.
+        `recover` brings home the calls of dead processes. `is_elsewhere` tells whether a call may still be in the spool
+        of another host.
         """
         self._index = index
         self._storage = storage
         self._spool = spool
         self._recover = recover
         self._progress = progress
+        self._is_elsewhere = is_elsewhere
         self._hashes = hashes
         self._fixes = fixes
         self._slots = asyncio.Semaphore(_FOLDERS_AT_ONCE)
@@ -138,7 +144,13 @@ class Verification:
             report.size_bytes += size_bytes
             self._progress(len(kept.images), size_bytes)
             if look.findings:
+                may_come = self._is_elsewhere is not None and await self._is_elsewhere(request_id)
                 look = await self._second_look(request_id, look)
+                if may_come:
+                    report.elsewhere += sum(finding.kind == "dangling" for finding in look.findings)
+                    look = replace(
+                        look, findings=[each for each in look.findings if each.kind not in _TO_COME]
+                    )
             await self._note(kept, look)
             fixed = await self._mend(look) if self._fixes and look.findings else frozenset()
             for finding in look.findings:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from pixie_proxy import backends
 from pixie_proxy.config import Settings
+from pixie_proxy.gallery.upkeep import Upkeep
 from pixie_proxy.index import Index
 from pixie_proxy.spool.area import Spool
+from pixie_proxy.spool.presence import Presence
 from pixie_proxy.storage import Storage
+from pixie_proxy.tasks import TaskKeeper
 from pixie_proxy.threads import WorkerThreads
 
 _THREADS = 4
@@ -45,6 +48,14 @@ async def open_house(settings: Settings, index_dir: Path | None = None) -> Async
         index = await backends.open_index(_with_file_in(settings, index_dir))
         closing.push_async_callback(index.close)
         yield House(index=index, storage=storage, spool=spool, writers=writers)
+
+
+def upkeep_of(
+    house: House, tasks: TaskKeeper, forget: Callable[[str], Awaitable[None]] | None = None
+) -> Upkeep:
+    """Make what brings folders in storage into line, and knows what is in the spools of this host and of others."""
+    presence = Presence(house.index, house.spool)
+    return Upkeep(house.index, house.storage, tasks, forget, house.spool.holds, presence.may_hold_elsewhere)
 
 
 def _with_file_in(settings: Settings, data_dir: Path | None) -> Settings:

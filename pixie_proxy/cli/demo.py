@@ -41,7 +41,7 @@ def command(
     Its data lives in ./pixie-demo unless --data says otherwise, apart from that of a real proxy.
     """
     logs.set_up(logs.level_of(os.environ, logging.ERROR))  # what a first start tells is no news here
-    if data_dir is None and "PIXIE_SERVER__DATA_DIR" not in os.environ:
+    if data_dir is None and not os.environ.get("PIXIE_SERVER__DATA_DIR"):
         data_dir = _DATA_DIR
     run(_demo(config, data_dir, host, port, pace=pace, once=once))
 
@@ -52,7 +52,9 @@ async def _demo(
     async with demo_upstream(pace=pace) as base_url:
         flags = {
             "server.host": host,
-            "server.port": _free_port() if port is None and "PIXIE_SERVER__PORT" not in os.environ else port,
+            "server.port": _free_port()
+            if port is None and not os.environ.get("PIXIE_SERVER__PORT")
+            else port,
             "server.data_dir": data_dir,
             "upstream.base_url": base_url,
             "upstream.api_key": "demo",

@@ -8,11 +8,10 @@ from typing import NamedTuple
 from pixie_proxy.accounts import erasing, people
 from pixie_proxy.audit.rebuild import check_pair
 from pixie_proxy.backends import INDEX_FILE
-from pixie_proxy.cli.auditing import House, open_house
+from pixie_proxy.cli.auditing import open_house, upkeep_of
 from pixie_proxy.config import Settings
 from pixie_proxy.errors import ProxyError
 from pixie_proxy.gallery.thumbnails import forget_thumbnails
-from pixie_proxy.gallery.upkeep import Upkeep
 from pixie_proxy.tasks import TaskKeeper
 
 
@@ -37,17 +36,14 @@ async def erase_user(settings: Settings, name: str, confirm: str) -> Erased:
         deleted = await house.index.write(
             lambda tx: erasing.delete_user(tx, people.find_user(tx, name), confirm)
         )
-        upkeep = _upkeep(house, settings)
+        upkeep = upkeep_of(house, TaskKeeper(), partial(forget_thumbnails, data_dir / "thumbnails"))
         reason = None
         try:
             await erasing.Erasing(house.index, house.spool.partials, upkeep.nudge).finish()
         except ProxyError as exc:
             reason = exc.message
         left, why = await upkeep.sweep()
+        if upkeep.elsewhere:
+            left, why = left + upkeep.elsewhere, why or "another host may have it in its spool still"
     copies = sorted(str(path) for path in data_dir.glob(f"{INDEX_FILE}.before-*"))
     return Erased(deleted.id, deleted.images, left, reason or why, copies)
-
-
-def _upkeep(house: House, settings: Settings) -> Upkeep:
-    forget = partial(forget_thumbnails, settings.server.data_dir / "thumbnails")
-    return Upkeep(house.index, house.storage, TaskKeeper(), forget, house.spool.holds)

@@ -14,11 +14,10 @@ import click
 from pixie_proxy import logs
 from pixie_proxy.audit.rebuild import check_pair
 from pixie_proxy.cli.accounts import json_option, show_json, show_table
-from pixie_proxy.cli.auditing import House, open_house, progress
+from pixie_proxy.cli.auditing import House, open_house, progress, upkeep_of
 from pixie_proxy.cli.options import config_options
 from pixie_proxy.config import GallerySettings, Settings, load_settings
 from pixie_proxy.gallery.retention import DueMonth, Retention, age_of, allowed_at_once, survey
-from pixie_proxy.gallery.upkeep import Upkeep
 from pixie_proxy.index import Tx, images, trash
 from pixie_proxy.index.trash import Age
 from pixie_proxy.metrics import Gauge
@@ -105,7 +104,7 @@ async def _judge(settings: Settings, days: int, *, applies: bool) -> _Due:
 
 async def _fill(house: House, settings: GallerySettings, age: Age, due: int) -> int:
     tasks = TaskKeeper()
-    upkeep = Upkeep(house.index, house.storage, tasks)
+    upkeep = upkeep_of(house, tasks)
     retention = Retention(house.index, house.storage, upkeep, settings, Gauge("held", ""))
     try:
         with progress("Into the trash", due) as advance:

@@ -42,8 +42,9 @@ Nothing has to be set but `OPENAI_API_KEY`. The rest comes from four places, lat
 2. a YAML file: `--config FILE`, else `PIXIE_CONFIG`, else `./config.yaml` where there is one
    ([config.example.yaml](../config.example.yaml) has every setting);
 3. the environment: `PIXIE_`, the section, two underscores, the setting: `PIXIE_SERVER__PORT=9000`,
-   `PIXIE_STORAGE__S3__BUCKET=images`. Lists and maps are JSON: `PIXIE_MODELS__ALLOW='["gpt-image-2"]'`. Empty means
-   null. Names without two underscores are left alone, for Kubernetes sets some that begin with `PIXIE_`;
+   `PIXIE_STORAGE__S3__BUCKET=images`. Lists and maps are JSON: `PIXIE_MODELS__ALLOW='["gpt-image-2"]'`. `null` is
+   null, and an empty one says nothing. Names without two underscores are left alone, for Kubernetes sets some that begin
+   with `PIXIE_`;
 4. flags: `--host`, `--port`, `--data`.
 
 `${NAME}` in a value of the file or the environment is the environment's `NAME`, or else the text of the file `NAME` in

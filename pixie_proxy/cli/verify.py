@@ -19,6 +19,7 @@ from pixie_proxy.config import Settings, load_settings
 from pixie_proxy.errors import ConfigError, Unavailable
 from pixie_proxy.index.audit import totals
 from pixie_proxy.spool.finish import Finisher
+from pixie_proxy.spool.presence import Presence
 from pixie_proxy.spool.recovery import Recovery
 
 _SHOWN = 20
@@ -73,13 +74,15 @@ async def _verify(settings: Settings, *, hashes: bool, fixes: bool) -> Report:
         images, _ = await house.index.read(totals)
         with progress("Verifying", images) as advance:
             finisher = Finisher(house.index, house.storage)
-            recovery = Recovery(house.spool, house.index, house.storage, finisher, house.writers)
+            presence = Presence(house.index, house.spool)
+            recovery = Recovery(house.spool, house.index, house.storage, finisher, house.writers, presence)
             return await Verification(
                 house.index,
                 house.storage,
                 house.spool,
                 recover=recovery.once,
                 progress=advance,
+                is_elsewhere=presence.may_hold_elsewhere,
                 hashes=hashes,
                 fixes=fixes,
             ).run()
@@ -90,6 +93,11 @@ def _show(report: Report, *, fixes: bool) -> None:
         f"{report.images:,} images in {report.folders:,} folders, {report.size_bytes / 1e9:.2f} GB: "
         + (f"{report.counts.total():,} findings" if report.counts else "all is well")
     )
+    if report.elsewhere:
+        click.echo(
+            f"{report.elsewhere:,} images are not in storage yet: other hosts have them in their spools, "
+            "or had when they died"
+        )
     if not report.counts:
         return
     for finding, is_fixed in sorted(report.listed, key=lambda each: (each[0].kind, each[0].ref))[:_SHOWN]:
@@ -124,6 +132,7 @@ def _json(report: Report) -> dict[str, Any]:
         "folders": report.folders,
         "images": report.images,
         "bytes": report.size_bytes,
+        "elsewhere": report.elsewhere,
         "counts": {kind: report.counts[kind] for kind in MEANINGS},
         "fixed": {kind: report.fixed[kind] for kind in MEANINGS},
         "findings": [

@@ -82,7 +82,10 @@ def _read_file(path: Path | None, problems: list[str]) -> dict[str, Any]:
 
 
 def _overlay_environment(layers: dict[str, Any], environ: Mapping[str, str], problems: list[str]) -> None:
-    """Put PIXIE_SECTION__KEY variables over the file. Names without `__` (Kubernetes' PIXIE_PORT) are not ours."""
+    """Put PIXIE_SECTION__KEY variables over the file. Names without `__` (Kubernetes' PIXIE_PORT) are not ours.
+
+    An empty one says nothing: so Docker Compose and shells hand on a variable that nobody has set.
+    """
     for name, text in sorted(environ.items()):
         if not name.startswith(ENV_PREFIX) or "__" not in name:
             continue
@@ -90,13 +93,15 @@ def _overlay_environment(layers: dict[str, Any], environ: Mapping[str, str], pro
         kind = _kind_of(path)
         if kind is None:
             problems.append(f"{name}: unknown setting{_suggest('.'.join(path))}")
+        elif not text:
+            continue
         elif kind == "json":
             try:
                 _put(layers, path, orjson.loads(text))
             except orjson.JSONDecodeError:
                 problems.append(f"{name}: must be JSON, such as [] or {{}}")
         else:
-            _put(layers, path, None if text in {"", "null"} else text)
+            _put(layers, path, None if text == "null" else text)
 
 
 def _kind_of(path: list[str]) -> Literal["json", "text"] | None:

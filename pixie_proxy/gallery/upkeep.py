@@ -44,12 +44,17 @@ class Upkeep:
         tasks: TaskKeeper,
         forget: Callable[[str], Awaitable[None]] | None = None,
         is_spooled: Callable[[str], bool] = lambda _: False,
+        is_elsewhere: Callable[[str], Awaitable[bool]] | None = None,
     ) -> None:
         """Write to `storage` what `index` says; `forget` is told the id of each image that is gone for good.
 
         `is_spooled` tells whether a call is still on its way to storage: a folder must not come after it was deleted.
+        `is_elsewhere` tells whether it may be on its way from another host, which may be dead: it may come.
         """
         self._is_spooled = is_spooled
+        self._is_elsewhere = is_elsewhere
+        self.elsewhere = 0
+        """How many folders the last sweep has deleted, or parts of them, that may come again from another host."""
         self._index = index
         self._storage = storage
         self._tasks = tasks
@@ -98,6 +103,7 @@ class Upkeep:
     async def sweep(self) -> tuple[int, str | None]:
         """Try every folder once; tell how many are left, and why one of them is."""
         left, reason, after = 0, None, ""
+        self.elsewhere = 0
         while True:
             try:
                 page = await self._index.read(partial(states.waiting, after=after, limit=_PAGE))
@@ -116,14 +122,21 @@ class Upkeep:
         async with lock:
             found = await self._index.read(lambda tx: states.get(tx, request_id))
             while found is not None:
+                may_come = bool(found.purged) and await self._may_come(request_id)
                 await self._write(found)
+                if may_come:  # then it stays noted: a later sweep deletes it again, and no recovery lists it
+                    self.elsewhere += 1
+                    return
                 found = await self._index.write(partial(states.settle, state=found))
+
+    async def _may_come(self, request_id: str) -> bool:
+        return self._is_elsewhere is not None and await self._is_elsewhere(request_id)
 
     async def _write(self, state: StateToWrite) -> None:
         folder = folder_ref(state.request_id)
+        if state.purged and self._is_spooled(state.request_id):
+            raise ObjectMissing(folder)
         if state.is_doomed or await self._write_state(folder, state):
-            if self._is_spooled(state.request_id):
-                raise ObjectMissing(folder)
             await self._storage.delete(folder)
         else:
             for file in state.purged.values():

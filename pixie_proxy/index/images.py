@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pixie_proxy.index import Row, Tx
+from pixie_proxy.index.lists import named
 from pixie_proxy.records import ImageRecord, Kind, StoredImage, Visibility
 
 SELECT = (
@@ -74,6 +75,12 @@ def get(tx: Tx, image_id: str) -> ImageRecord | None:
     """Find an image by id, a deleted one too; who may see it is for the caller to judge."""
     row = tx.one(SELECT + " WHERE i.id = :id AND u.deleted_us IS NULL", id=image_id)
     return None if row is None else image_of(row)
+
+
+def known(tx: Tx, image_ids: Iterable[str]) -> set[str]:
+    """Give those of some ids (not none) that there are images of, those in the trash too."""
+    names, values = named("id", image_ids)
+    return {row["id"] for row in tx.all("SELECT id FROM images WHERE id IN " + names, **values)}
 
 
 def lock(tx: Tx, image_id: str) -> None:

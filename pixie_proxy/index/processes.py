@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from pixie_proxy.index import Tx
@@ -18,15 +19,23 @@ class Process(NamedTuple):
     schema: int
 
 
-def beat(tx: Tx, process: str, spool: str, schema: int) -> None:
-    """Note a heartbeat; the first enters the process."""
+def beat(tx: Tx, process: str, spool: str, schema: int, home_before: str) -> str | None:
+    """Note a heartbeat; the first enters the process. Calls with smaller ids than `home_before` are in no spool of its.
+
+    Returns the oldest of its calls that are not settled.
+    """
     tx.run(
-        "INSERT INTO processes (id, spool, beats, schema) VALUES (:id, :spool, 1, :schema)"
-        " ON CONFLICT (id) DO UPDATE SET beats = processes.beats + 1",
+        "INSERT INTO processes (id, spool, beats, schema, home_before) VALUES (:id, :spool, 1, :schema, :home_before)"
+        " ON CONFLICT (id) DO UPDATE SET beats = processes.beats + 1, home_before = excluded.home_before",
         id=process,
         spool=spool,
         schema=schema,
+        home_before=home_before,
     )
+    row = tx.one(
+        "SELECT min(id) AS id FROM requests WHERE process = :id AND state IN ('admitted', 'sent')", id=process
+    )
+    return None if row is None else row["id"]
 
 
 def every(tx: Tx) -> dict[str, Process]:
@@ -37,11 +46,36 @@ def every(tx: Tx) -> dict[str, Process]:
     }
 
 
-def forget(tx: Tx, process: str) -> None:
-    """Drop a process that has left nothing open: no call, and nobody who waits for an answer."""
-    tx.run(
-        "DELETE FROM processes WHERE id = :id"
-        " AND NOT EXISTS (SELECT 1 FROM requests r WHERE r.process = :id AND r.state IN ('admitted', 'sent'))"
-        " AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.attached_to = :id)",
-        id=process,
+def may_hold(tx: Tx, request_id: str, spool: str) -> bool:
+    """Tell whether a call may still be in a spool that is not `spool`, of a host that is alive or comes back."""
+    row = tx.one(
+        "SELECT 1 AS one FROM requests r JOIN processes p ON p.id = r.process"
+        " WHERE r.id = :id AND p.spool <> :spool AND (p.home_before IS NULL OR r.id >= p.home_before)",
+        id=request_id,
+        spool=spool,
     )
+    return row is not None
+
+
+def forget(tx: Tx, names: Iterable[str]) -> None:
+    """Drop processes with empty spools that have left nothing open: no call, and nobody who waits for an answer."""
+    for name in names:
+        tx.run("DELETE FROM processes WHERE id = :id" + _NOTHING_OPEN, id=name)
+
+
+def forget_silent(tx: Tx, names: Iterable[str]) -> None:
+    """Drop dead processes that have left nothing open, and no image in the spool that the index knows."""
+    for name in names:
+        tx.run(
+            "DELETE FROM processes WHERE id = :id"
+            + _NOTHING_OPEN
+            + " AND NOT EXISTS (SELECT 1 FROM requests r"
+            " WHERE r.process = :id AND r.state = 'done' AND r.id >= processes.home_before)",
+            id=name,
+        )
+
+
+_NOTHING_OPEN = (
+    " AND NOT EXISTS (SELECT 1 FROM requests r WHERE r.process = :id AND r.state IN ('admitted', 'sent'))"
+    " AND NOT EXISTS (SELECT 1 FROM deliveries d WHERE d.attached_to = :id)"
+)

@@ -160,6 +160,14 @@ class Spool:
             (process / request_id).is_dir() for process in processes_in(self.root)
         )
 
+    def oldest_call(self) -> str | None:
+        """Give the smallest id of the calls in our folder; empty, and so smaller than any, where it can't be read."""
+        try:
+            names = [path.name for path in self.folder.iterdir()]
+        except OSError:
+            return ""
+        return min((name for name in names if is_id(name, "req")), default=None)
+
     @contextmanager
     def dead_processes(self) -> Iterator[list[Path]]:
         """Give the folders of processes that are gone, locked so that no other start recovers them as well."""

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import replace
 
 from pixie_proxy.errors import ProxyError, StorageUnavailable
-from pixie_proxy.index import Index, Tx, accounts, erasure, images, ledger
+from pixie_proxy.index import Index, Tx, accounts, erasure, images, ledger, states
 from pixie_proxy.records import CallRecord, Settlement, StoredImage, period
 from pixie_proxy.spool.manifest import Manifest
 from pixie_proxy.storage import Storage, folder_ref
@@ -156,7 +156,8 @@ class _Line:
 def settle_kept(tx: Tx, manifest: Manifest) -> None:
     """Close the ledger row of a call that brought images, and list them. A second time changes nothing.
 
-    Of a user who was deleted meanwhile nothing is listed, and the folder goes once it is in storage.
+    Of a user who was deleted meanwhile nothing is listed, and the folder goes once it is in storage; nor is an image
+    that was purged while its folder lay in the spool of a dead host.
     """
     call, end = manifest.call, manifest.settlement
     accounts.lock(tx, call.accounts)
@@ -172,9 +173,11 @@ def settle_kept(tx: Tx, manifest: Manifest) -> None:
     if is_erased:
         erasure.doom(tx, call.id, {image.id: image.file for image in manifest.images})
         return
+    waiting = states.get(tx, call.id)
+    purged = waiting.purged if waiting else {}
     images.insert(
         tx,
-        manifest.images,
+        [image for image in manifest.images if image.id not in purged],
         request_id=call.id,
         owner_id=call.user_id,
         folder=folder_ref(call.id),
@@ -182,6 +185,7 @@ def settle_kept(tx: Tx, manifest: Manifest) -> None:
         model=call.model,
         visibility=manifest.visibility,
         created_us=end.settled_us,
+        siblings=len(manifest.images),
     )
 
 

@@ -87,6 +87,8 @@ class Recovery:
             recovered += await self._each(calls, self._adopt)
             for folder in folders:
                 await self._writers.run(self._spool.forget, folder)
+            if folders:
+                await self._presence.forget_recovered()
         if recovered:
             took = {"calls": recovered, "seconds": round(time.monotonic() - begun, 3)}
             log.warning("recovered the calls of an earlier process", extra=took)

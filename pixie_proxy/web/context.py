@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from aiohttp import web
 
@@ -32,7 +32,15 @@ if TYPE_CHECKING:
     from pixie_proxy.storage.outlook import Outlook
     from pixie_proxy.tasks import TaskKeeper
     from pixie_proxy.upstream.catalog import Catalog
+    from pixie_proxy.web.attempts import Attempts
     from pixie_proxy.web.exposition import Collector
+
+
+class Tries(NamedTuple):
+    """How often wrong passwords may be given: for one link from everywhere, and from one address for all links."""
+
+    by_link: Attempts
+    by_address: Attempts
 
 
 @dataclass(slots=True, kw_only=True)
@@ -58,6 +66,9 @@ class Context:
     disks: Sequence[Disk]
     outlook: Outlook
     metrics: Metrics
+    attempts: Attempts
+    """Of keys, at the sign-in page."""
+    tries: Tries
     collector: Collector
     """Who tells all numbers: those of the workers beside us, too."""
     uploads: UploadSlots = field(default_factory=UploadSlots)

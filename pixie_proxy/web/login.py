@@ -9,7 +9,6 @@ from aiohttp import web
 
 from pixie_proxy.errors import InvalidApiKey
 from pixie_proxy.records import User
-from pixie_proxy.web.attempts import Attempts
 from pixie_proxy.web.auth import session_of
 from pixie_proxy.web.context import context_of
 from pixie_proxy.web.cookies import check_origin, clear_token, set_token, token_of
@@ -17,8 +16,6 @@ from pixie_proxy.web.forms import read_fields
 from pixie_proxy.web.html import page
 from pixie_proxy.web.peers import client_of
 from pixie_proxy.web.texts import t
-
-ATTEMPTS: web.AppKey[Attempts] = web.AppKey("attempts")
 
 _LOCAL_PATH = re.compile(r"/(?![/\\])[!-\[\]-~]{0,1023}")
 """A path of ours: `//host` and `/\\host` are other hosts to a browser, and control characters are nothing in a path."""
@@ -38,17 +35,16 @@ async def login(request: web.Request) -> web.Response:
     fields = await read_fields(request)
     wanted = _local(fields.get("next"))
     now_us = time.time_ns() // 1000
-    attempts = request.app[ATTEMPTS]
+    attempts = context_of(request).attempts
     client = client_of(request) or ""
-    wait_s = attempts.wait_s(client, now_us)
+    user = _user_of(request, fields.get("key", "").strip())
+    wait_s = await (attempts.wait_s if user else attempts.note_failure)(client, now_us)
     if wait_s:
         message = t("login.too_many", n=wait_s)
         response = page(request, "login.html", status=429, next=wanted, error=message)
         response.headers["Retry-After"] = str(wait_s)
         return response
-    user = _user_of(request, fields.get("key", "").strip())
     if user is None:
-        attempts.note_failure(client, now_us)
         return page(request, "login.html", status=401, next=wanted, error=t("login.wrong"))
     response = _see_other(wanted)
     set_token(request, response, await context_of(request).sessions.begin(user, token_of(request)))

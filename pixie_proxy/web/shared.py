@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
@@ -13,7 +12,6 @@ from pixie_proxy.gallery.shares import UNLOCKED_S, dead_link
 from pixie_proxy.index.shares import Share
 from pixie_proxy.records import ImageRecord
 from pixie_proxy.web import files, thumbnails
-from pixie_proxy.web.attempts import Attempts
 from pixie_proxy.web.context import context_of
 from pixie_proxy.web.cookies import check_origin, is_https
 from pixie_proxy.web.forms import read_fields
@@ -21,17 +19,6 @@ from pixie_proxy.web.html import page
 from pixie_proxy.web.peers import client_of
 from pixie_proxy.web.pictures import IMAGE_PX, picture_of, size_px
 from pixie_proxy.web.texts import t
-
-
-@dataclass(frozen=True, slots=True)
-class Tries:
-    """How often wrong passwords may be given: for one link from everywhere, and from one address for all links."""
-
-    by_link: Attempts = field(default_factory=Attempts)
-    by_address: Attempts = field(default_factory=Attempts)
-
-
-TRIES: web.AppKey[Tries] = web.AppKey("tries")
 
 
 async def share_page(request: web.Request) -> web.Response:
@@ -56,11 +43,11 @@ async def unlock(request: web.Request) -> web.Response:
     if share.password is not None:
         try:
             async with shares.passwords.turn():
-                if wait_s := _wait_s(request, share):
+                if wait_s := await _wait_s(request, share):
                     return _ask_later(request, wait_s)
                 if not await shares.passwords.check(given, share.password):
-                    _note_failure(request, share)
-                    return _ask(request, 401, t("share.wrong"))
+                    wait_s = await _note_failure(request, share)
+                    return _ask_later(request, wait_s) if wait_s else _ask(request, 401, t("share.wrong"))
         except RateLimitExceeded as exc:
             return _ask_later(request, int(exc.headers["Retry-After"]))
     path = f"/s/{_token(request)}"
@@ -124,17 +111,20 @@ def _ask_later(request: web.Request, wait_s: int) -> web.Response:
     return response
 
 
-def _wait_s(request: web.Request, share: Share) -> int:
-    tries, now_us = request.app[TRIES], time.time_ns() // 1000
+async def _wait_s(request: web.Request, share: Share) -> int:
+    tries, now_us = context_of(request).tries, time.time_ns() // 1000
     return max(
-        tries.by_link.wait_s(share.id, now_us), tries.by_address.wait_s(client_of(request) or "", now_us)
+        await tries.by_link.wait_s(share.id, now_us),
+        await tries.by_address.wait_s(client_of(request) or "", now_us),
     )
 
 
-def _note_failure(request: web.Request, share: Share) -> None:
-    tries, now_us = request.app[TRIES], time.time_ns() // 1000
-    tries.by_link.note_failure(share.id, now_us)
-    tries.by_address.note_failure(client_of(request) or "", now_us)
+async def _note_failure(request: web.Request, share: Share) -> int:
+    tries, now_us = context_of(request).tries, time.time_ns() // 1000
+    return max(
+        await tries.by_link.note_failure(share.id, now_us),
+        await tries.by_address.note_failure(client_of(request) or "", now_us),
+    )
 
 
 def _is_unlocked(request: web.Request, share: Share) -> bool:

@@ -1,4 +1,4 @@
-"""Behind nginx and Caddy with the files of docs/operations/: what is paid for arrives, and who leaves is noticed."""
+"""Behind nginx, Caddy and HAProxy with the files of docs/operations/: what is paid for arrives, leaving is seen."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ async def proxy(tmp_path: Path, upstream: ScriptedUpstream) -> AsyncIterator[Run
         yield running
 
 
-@pytest.fixture(params=["nginx", "caddy"])
+@pytest.fixture(params=["nginx", "caddy", "haproxy"])
 async def front(request: pytest.FixtureRequest, tmp_path: Path, proxy: RunningProxy) -> AsyncIterator[Front]:
     async with front_proxy(request.param, tmp_path / request.param, proxy.url) as running:
         yield running
@@ -137,7 +137,7 @@ async def test_a_generation_may_be_silent_for_ten_minutes(
     count: int,
     silent_s: int,
 ) -> None:
-    """R40: JSON and streams, from the first byte to the last; directly, behind nginx and behind Caddy."""
+    """R40: JSON and streams, from the first byte to the last; directly, behind nginx, Caddy and HAProxy."""
 
     async def answer(exchange: Exchange) -> None:
         await asyncio.sleep(silent_s)
@@ -149,7 +149,7 @@ async def test_a_generation_may_be_silent_for_ten_minutes(
             await exchange.play(image_json([PICTURE]))
 
     upstream.default(answer)
-    kinds: list[Kind] = ["nginx", "caddy"]
+    kinds: list[Kind] = ["nginx", "caddy", "haproxy"]
     async with AsyncExitStack() as running:
         fronts = [
             await running.enter_async_context(front_proxy(kind, tmp_path / kind, proxy.url)) for kind in kinds

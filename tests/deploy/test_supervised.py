@@ -42,7 +42,8 @@ def composed(name: str, **environ: str) -> dict[str, str]:
 
     variable = re.compile(r"\$\{(?P<name>\w+)(?P<how>:[-?])(?P<what>[^}]*)\}")
     said = SERVICES["services"][name].get("environment", {})
-    return {key: variable.sub(value, text) for key, text in said.items()}
+    passed_on = {key: environ[key] for key, text in said.items() if text is None and key in environ}
+    return passed_on | {key: variable.sub(value, text) for key, text in said.items() if text is not None}
 
 
 def settings_of(service: str = "pixie", **environ: str) -> Settings:
@@ -69,6 +70,8 @@ def test_compose_starts_one_container_with_a_key_and_nothing_else() -> None:
     assert (settings.storage.kind, settings.storage.s3.access_key_id) == ("local", None)
     assert f"data:{settings.server.data_dir}" in pixie["volumes"]
     assert pixie["ports"] == [f"8080:{settings.server.port}"]
+    told = [composed("pixie", OPENAI_API_KEY="sk-1", **each) for each in ({}, {"PIXIE_ADMIN_KEY": "mine"})]
+    assert [each.get("PIXIE_ADMIN_KEY") for each in told] == [None, "mine"]
     assert [name for name, each in SERVICES["services"].items() if "profiles" not in each] == ["pixie"]
     assert [each["required"] for each in pixie["depends_on"].values()] == [False]
     with pytest.raises(AssertionError, match="OPENAI_API_KEY"):

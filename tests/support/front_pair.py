@@ -10,15 +10,20 @@ from typing import Literal, Self
 
 import psutil
 
-from tests.conftest import require
-from tests.support.front_proxies import Front, make_certificate, nginx_command, put_in, trusting
+from tests.support.front_proxies import (
+    HOSTS,
+    Front,
+    haproxy_command,
+    make_certificate,
+    nginx_command,
+    put_in,
+    trusting,
+)
 from tests.support.sockets import free_port
 from tests.support.waiting import eventually
 
 PairKind = Literal["nginx", "haproxy"]
 
-_HOSTS = ("10.0.0.11:8080", "10.0.0.12:8080")
-"""Where the files say that pixie listens."""
 _RELOADS = {"nginx": signal.SIGHUP, "haproxy": signal.SIGUSR2}
 
 
@@ -29,10 +34,9 @@ class FrontPair:
         """Keep all files in `folder`, which is made."""
         folder.mkdir()
         self._kind, self._folder, self._port = kind, folder, free_port()
-        self._targets = dict(zip(_HOSTS, targets, strict=True))
+        self._targets = dict(zip(HOSTS, targets, strict=True))
         self._certificate, self._key = folder / "pixie.crt", folder / "pixie.key"
         make_certificate(self._certificate, self._key)
-        (folder / "pixie.pem").write_text(self._certificate.read_text() + self._key.read_text())
         self._process: asyncio.subprocess.Process | None = None
 
     @property
@@ -77,13 +81,7 @@ class FrontPair:
     def _configure(self, without: str | None = None) -> list[str]:
         """Write the file; give the command that reads it."""
         if self._kind == "haproxy":
-            config = self._folder / "haproxy.cfg"
-            places = {
-                ":443": f"127.0.0.1:{self._port}",
-                "/etc/haproxy/pixie.pem": str(self._folder / "pixie.pem"),
-            }
-            config.write_text(put_in("haproxy.cfg", {**places, **self._targets}))
-            return [require("haproxy"), "-W", "-db", "-f", str(config)]
+            return haproxy_command(self._folder, self._port, self._targets, "-W")
         down = {
             host: f"{target} down" if target == without else target for host, target in self._targets.items()
         }

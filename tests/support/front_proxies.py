@@ -20,6 +20,8 @@ from tests.support.sockets import free_port
 SHIPPED = Path(__file__).parents[2] / "docs" / "operations"
 _PROXY = "127.0.0.1:8080"
 """Where the files say that pixie listens."""
+HOSTS = ("10.0.0.11:8080", "10.0.0.12:8080")
+"""Where the files for several hosts say so."""
 _NGINX_FRAME = """
 daemon off; master_process {master}; pid {folder}/pid; error_log stderr warn;
 events {{ worker_connections 256; }}
@@ -30,7 +32,7 @@ http {{
 }}
 """
 
-Kind = Literal["nginx", "caddy"]
+Kind = Literal["nginx", "caddy", "haproxy"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,7 +54,7 @@ async def front_proxy(kind: Kind, folder: Path, target: str) -> AsyncIterator[Fr
     """Run a front proxy before `target` (http://127.0.0.1:…), with its files in `folder`."""
     folder.mkdir()
     port = free_port()
-    start = _nginx if kind == "nginx" else _caddy
+    start = {"nginx": _nginx, "caddy": _caddy, "haproxy": _haproxy}[kind]
     command, front = start(folder, port, target.removeprefix("http://"))
     async with serving(command, port, {"HOME": str(folder), "CADDY_ADMIN": f"unix/{folder}/admin.sock"}):
         yield front
@@ -86,6 +88,23 @@ def _nginx(folder: Path, port: int, target: str) -> tuple[list[str], Front]:
         },
     )
     return nginx_command(folder, site), Front(url=f"https://127.0.0.1:{port}", tls=trusting(certificate))
+
+
+def _haproxy(folder: Path, port: int, target: str) -> tuple[list[str], Front]:
+    """With one host as both: which of them it asks makes no difference here."""
+    certificate, key = folder / "pixie.crt", folder / "pixie.key"
+    make_certificate(certificate, key)
+    command = haproxy_command(folder, port, dict.fromkeys(HOSTS, target))
+    return command, Front(url=f"https://127.0.0.1:{port}", tls=trusting(certificate))
+
+
+def haproxy_command(folder: Path, port: int, targets: Mapping[str, str], *options: str) -> list[str]:
+    """Write HAProxy's file, beside its certificate, with targets for HOSTS; give the command that reads it."""
+    config, pem = folder / "haproxy.cfg", folder / "pixie.pem"
+    pem.write_text((folder / "pixie.crt").read_text() + (folder / "pixie.key").read_text())
+    places = {":443": f"127.0.0.1:{port}", "/etc/haproxy/pixie.pem": str(pem), **targets}
+    config.write_text(put_in("haproxy.cfg", places))
+    return [require("haproxy"), *options, "-db", "-f", str(config)]
 
 
 def nginx_command(folder: Path, site: str, *, master: Literal["on", "off"] = "off") -> list[str]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import pytest
 
 from pixie_proxy.index import users
-from pixie_proxy.web import attempts
-from pixie_proxy.web.attempts import Attempts
 from tests.support.proxy import ADMIN_KEY, MEMBER_KEY, VIEWER_KEY, RunningProxy
 from tests.web.browsing import Browser, login, sign_in
 from tests.web.calling import context_of
@@ -171,29 +169,6 @@ async def test_wrong_keys_run_out(proxy: RunningProxy) -> None:
     assert 1 <= int(headers["Retry-After"]) <= 60
     assert "Too many wrong keys" in page
     assert "Set-Cookie" not in headers
-
-
-def test_addresses_count_apart_and_together() -> None:
-    """An IPv6 network of one person is one address; many addresses together have a limit too."""
-    tried = Attempts()
-    for n in range(attempts.PER_ADDRESS):
-        tried.note_failure(f"2001:db8::{n}", 0)
-    assert tried.wait_s("2001:db8::ffff", 0) == 6
-    assert tried.wait_s("2001:db8:0:1::1", 0) == tried.wait_s("10.0.0.1", 0) == 0
-    assert tried.wait_s("2001:db8::ffff", 6_000_000) == 0
-    for n in range(attempts.OVERALL):
-        tried.note_failure(f"10.0.{n // 250}.{n % 250}", 0)
-    assert tried.wait_s("192.0.2.1", 0) == 1
-    assert tried.wait_s("", 60_000_000) == 0
-
-
-def test_many_addresses_need_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Buckets that are full again are forgotten."""
-    monkeypatch.setattr(attempts, "_MOST_ADDRESSES", 50)
-    tried = Attempts()
-    for n in range(1000):
-        tried.note_failure(f"host-{n}", n * 1_000_000)
-    assert len(tried._tats_us) <= 50
 
 
 async def test_a_body_that_is_no_form_is_refused(proxy: RunningProxy) -> None:
