@@ -123,7 +123,9 @@ class Presence:
         oldest = await asyncio.to_thread(self._spool.oldest_call)
         home_before = self._settled_before if oldest is None else min(self._settled_before, oldest)
         recent = _recent()
-        still_open = await self._index.write(lambda tx: processes.beat(tx, process, spool, schema, home_before))
+        still_open = await self._index.write(
+            lambda tx: processes.beat(tx, process, spool, schema, home_before)
+        )
         self._settled_before = min(recent, still_open or recent)
         self._own_beats += 1
         others = await self._elsewhere()

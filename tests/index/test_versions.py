@@ -172,8 +172,8 @@ def test_a_process_says_what_it_knows(url: str) -> None:
     """And one from before, which does not, counts as one that knows nothing."""
     with Target.of(url).connect()[0] as link:
         tx = PostgresTx(link)
-        processes.beat(tx, "new", "s", NEXT)
-        processes.beat(tx, "new", "s", NEXT)
+        processes.beat(tx, "new", "s", NEXT, "")
+        processes.beat(tx, "new", "s", NEXT, "")
         tx.run("INSERT INTO processes (id, spool, beats) VALUES ('old', 's', 1)")
         assert {(each.id, each.schema, each.beats) for each in processes.every(tx).values()} == {
             ("new", NEXT, 2),

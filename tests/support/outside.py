@@ -55,11 +55,12 @@ def spooled(data_dir: Path) -> list[Path]:
 
 
 def is_settled(data_dir: Path, processes: int = 1) -> bool:
-    """Tell whether every call has ended, nothing is held for any, and the spool is that of at most so many processes."""
+    """Tell whether every call has ended, nothing is held for any, and at most so many processes have a spool."""
     return (
         not [call for call in calls(data_dir) if call["state"] in {"admitted", "sent"}]
         and (account(data_dir)["in_flight"], account(data_dir)["held_micros"]) == (0, 0)
-        and len([path for path in (data_dir / "spool").glob("[!.]*/") if path.name != PARTIALS]) <= processes + 1
+        and len([path for path in (data_dir / "spool").glob("[!.]*/") if path.name != PARTIALS])
+        <= processes + 1
         and not spooled(data_dir)
     )
 
