@@ -27,7 +27,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup
 test: $(VENV)/.dev  ## Run the tests on all cores (ARGS="-k name -x")
 	$(PYTEST) -m 'not system and not torture' $(ARGS)
 
-system-test: $(VENV)/.dev  ## Run those, too, that need Chromium, S3 servers, front proxies or whole hosts: ten minutes
+system-test: $(VENV)/.dev  ## Run those with Chromium, S3 servers, front proxies, failing disks, several hosts: ten minutes
 	$(PYTEST) -m 'system and not torture' $(ARGS)
 
 lint: $(VENV)/.dev  ## Check style, types, layers and the Dockerfile

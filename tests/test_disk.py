@@ -26,6 +26,8 @@ from tests.support.proxy import RunningProxy, spawn_proxy
 from tests.support.upstream import ScriptedUpstream
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.system
+
 NOTICED_S = 1.0
 BACK_S = 4.0
 

@@ -26,6 +26,8 @@ from tests.support.sockets import free_port
 from tests.support.upstream import ScriptedUpstream
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.system
+
 FLIPS_S, BACK_S = 5.0, 10.0
 
 

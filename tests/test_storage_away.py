@@ -10,6 +10,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import orjson
+import pytest
 
 from tests.support import outside
 from tests.support.callers import orders, place
@@ -20,6 +21,8 @@ from tests.support.scraping import scrape
 from tests.support.studio import Studio
 from tests.support.upstream import ScriptedUpstream, image_json
 from tests.support.waiting import eventually
+
+pytestmark = pytest.mark.system
 
 GENERATIONS = "/v1/images/generations"
 CAP = {"spool_max_gb": 0.1}

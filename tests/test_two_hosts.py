@@ -29,6 +29,8 @@ from tests.support.upstream import ScriptedUpstream, body, head, image_json, ima
 from tests.support.waiting import eventually
 from tests.web.calling import context_of
 
+pytestmark = pytest.mark.system
+
 Sections = dict[str, Any]
 
 

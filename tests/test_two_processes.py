@@ -20,6 +20,8 @@ from tests.support.proxy import ADMIN_KEY, RunningProxy, spawn_proxy
 from tests.support.upstream import ScriptedUpstream, image_json, pause
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.system
+
 FELT_WITHIN_S = 2.0
 
 

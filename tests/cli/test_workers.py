@@ -22,6 +22,8 @@ from tests.support.scraping import parse
 from tests.support.upstream import ScriptedUpstream, image_json, pause
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.system
+
 KEY = "px-admin-of-the-workers"
 OPEN = {"PIXIE_LIMITS__REQUESTS_PER_MINUTE": "null", "PIXIE_LIMITS__IMAGES_PER_MINUTE": "null"}
 

@@ -33,6 +33,8 @@ from tests.support.upstream import (
 )
 from tests.support.waiting import eventually
 
+pytestmark = pytest.mark.system
+
 
 async def leave(proxy: RunningProxy, **fields: Any) -> asyncio.Task[Any]:
     """Make a call whose answer never comes."""

@@ -30,6 +30,8 @@ from tests.support.upstream import (
 from tests.support.waiting import eventually
 from tests.web.calling import CAT, GENERATIONS, dial, http, read_until
 
+pytestmark = pytest.mark.system
+
 BIG = png(size_bytes=6_000_000)
 STREAM = {**CAT, "stream": True, "partial_images": 1}
 KEY = {"Idempotency-Key": "k"}

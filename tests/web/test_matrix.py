@@ -354,7 +354,8 @@ GRANTS: dict[str, Any] = {
 OWN = {"/v1/images/estimate", "/v1/images/{id}/favorite", "/v1/collections"}
 """Routes that change nothing, or nothing but a list of one's own; what else they are told means nothing to them."""
 
-OWN_TABLES = {"favorites", "collections"}
+OWN_TABLES = {"favorites", "collections", "attempts"}
+"""Lists of one's own; and wrong keys are counted."""
 
 
 def grants(at_once: int) -> list[dict[str, Any]]:
