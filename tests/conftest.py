@@ -31,8 +31,8 @@ IN_SQLITE_AND_TORTURE_BOTH = ["sqlite", pytest.param("postgres", marks=pytest.ma
 _STATEMENTS = promises.ids_by_test(promises.load())
 
 _SYSTEM_FOLDERS = {"crash", "deploy", "proof"}
-_SYSTEM_GROUPS = {"browser", "ceph", "swift"}
-"""Of xdist: tests of one group share a program that starts slowly."""
+_SYSTEM_GROUPS = {"browser", "ceph", "memory", "swift"}
+"""Of xdist: tests of one group share a program that starts slowly, or want the machine to themselves."""
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -21,6 +21,8 @@ from tests.support.studio import Studio
 from tests.support.waiting import eventually
 from tests.test_two_processes import pixie
 
+pytestmark = pytest.mark.system
+
 GENERATIONS = "/v1/images/generations"
 PRICE_MICROS = 40_000
 FLAT = {"prices": {"gpt-image-2": {"usd_per_image": PRICE_MICROS / 1e6}}}

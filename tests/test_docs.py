@@ -210,6 +210,7 @@ def test_the_readme_exports_address_and_key(demo: Demo) -> None:
     assert said.split() == list(demo.environment.values())
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "page",
     sorted({block.page for block in _blocks("python", "bash") if block.page.name not in RUN_ELSEWHERE}),

@@ -33,6 +33,8 @@ from tests.support.pictures import png
 from tests.support.proxy import ADMIN_KEY, RunningProxy, run_proxy
 from tests.support.upstream import ScriptedUpstream, image_json
 
+pytestmark = pytest.mark.system
+
 GENERATIONS = "/v1/images/generations"
 DAY_S = 24 * 60 * 60
 

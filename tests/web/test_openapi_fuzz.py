@@ -32,6 +32,8 @@ from tests.support.upstream import ScriptedUpstream, image_json
 from tests.web.browsing import make
 from tests.web.calling import context_of, ended
 
+pytestmark = pytest.mark.system
+
 CHECKS = [
     not_a_server_error,
     status_code_conformance,

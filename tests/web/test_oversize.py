@@ -22,6 +22,8 @@ from tests.support.upstream import (
 )
 from tests.web.calling import CAT, GENERATIONS, RawAnswer, http, raw_call
 
+pytestmark = pytest.mark.system
+
 PICTURE = png(size_bytes=300_000)
 JSON, SSE = [("Content-Type", "application/json")], [("Content-Type", "text/event-stream")]
 A_LOT = b"x" * 262_144
