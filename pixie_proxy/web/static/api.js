@@ -3,6 +3,7 @@
 import { noteOffline, noteOnline, show } from "./network.js";
 import { enqueue, sendQueue, waiting } from "./queue.js";
 import { say } from "./say.js";
+import { isSigningOut } from "./store.js";
 import { t } from "./texts.js";
 
 /** What the proxy answered instead: OpenAI's envelope, whose message is written for people. */
@@ -79,7 +80,7 @@ async function errorOf(response) {
   } catch {
     // a front proxy's page, perhaps: the status is all there is
   }
-  if (response.status === 401) location.assign(`/login?next=${encodeURIComponent(here())}`);
+  if (response.status === 401 && !isSigningOut()) location.assign(`/login?next=${encodeURIComponent(here())}`);
   return new ApiError(response.status, error ?? { message: response.statusText || `${response.status}` }, response.headers);
 }
 

@@ -7,11 +7,11 @@ import { forget } from "./kept.js";
 import { isOffline, noteOffline, onBack } from "./network.js";
 import { sendQueue, takeRefused, waiting } from "./queue.js";
 import { say } from "./say.js";
-import { clear } from "./store.js";
+import { clear, reopen } from "./store.js";
 import { t } from "./texts.js";
 
 const workers = navigator.serviceWorker; // none where the address is not safe: plain http, but for this machine
-const FORGETS_MS = 3000;
+const FORGETS_MS = 5000;
 const ANSWERS_MS = 10_000;
 const RELOAD = { label: t("app.reload"), run: () => location.reload() };
 
@@ -57,6 +57,7 @@ async function leave(event) {
     await fetch("/healthz", { cache: "no-store", signal: AbortSignal.timeout(ANSWERS_MS) });
     form.submit();
   } catch {
+    reopen();
     noteOffline();
     say(t("offline.no_sign_out"), { isError: true });
   }

@@ -6,8 +6,13 @@ const VERSION = 2;
 const STORES = ["jobs", "queue", "incoming", "owner"]; // each by its own `id`
 
 let opened;
+let isCleared = false; // somebody signs out: what the page still does must not begin anew what is gone
+
+/** Whether somebody signs out here. */
+export const isSigningOut = () => isCleared;
 
 function open() {
+  if (isCleared) return Promise.reject(new Error("signed out"));
   opened ??= openDatabase().then(claim).catch((error) => {
     opened = undefined; // another time it may be to be had
     throw error;
@@ -59,8 +64,8 @@ function clearChoices() {
   sessionStorage.clear();
 }
 
-async function run(store, mode, work) {
-  const transaction = (await open()).transaction(store, mode);
+async function run(store, mode, work, opening = open()) {
+  const transaction = (await opening).transaction(store, mode);
   const request = work(transaction.objectStore(store));
   return new Promise((resolve, reject) => {
     transaction.oncomplete = () => resolve(request.result);
@@ -80,8 +85,15 @@ export const all = (store) => run(store, "readonly", (each) => each.getAll());
 /** Forget the value of an id. */
 export const remove = (store, id) => run(store, "readwrite", (each) => each.delete(id));
 
-/** Forget everything. */
+/** Forget everything, and take nothing more. */
 export async function clear() {
+  const opening = open();
+  isCleared = true;
   clearChoices();
-  for (const store of STORES) await run(store, "readwrite", (each) => each.clear());
+  for (const store of STORES) await run(store, "readwrite", (each) => each.clear(), opening);
+}
+
+/** Take things again: they could not sign out. */
+export function reopen() {
+  isCleared = false;
 }
