@@ -52,7 +52,8 @@ def spooled(data_dir: Path) -> list[Path]:
     found = [Path(folder, name) for folder, _, names in os.walk(data_dir / "spool") for name in names]
     known_by = {"lock", "id", "numbers.json"}
     kept = [path for path in found if path.name not in known_by and PARTIALS not in path.parts]
-    return [path for path in kept if not path.name.startswith(".probe-")]  # a look at the disk, gone in a moment
+    # A probe of the disk is there for a moment, whatever calls do.
+    return [path for path in kept if not path.name.startswith(".probe-")]
 
 
 def is_settled(data_dir: Path, processes: int = 1) -> bool:
